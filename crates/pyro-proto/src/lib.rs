@@ -1,0 +1,14 @@
+//! Wire formats of Pyro: the `.proto` files, their generated types and the rules of the guest channel.
+//!
+//! This crate does no I/O. It is compiled into the guest agent, so its dependencies are an allow-list: `bytes`, `prost`, `tonic`
+//! (codegen and transport only) and `thiserror`.
+
+pub mod channel;
+pub mod error;
+pub mod limits;
+
+/// Messages and services, generation 1.
+#[expect(missing_docs, reason = "generated; the .proto files carry the documentation")]
+pub mod v1 {
+    tonic::include_proto!("pyro.v1");
+}

@@ -1,0 +1,7 @@
+//! The only crate of Pyro with `unsafe`: thin, misuse-proof wrappers around what the operating system offers and no kept library wraps.
+
+pub mod device;
+#[cfg(feature = "host")]
+pub mod kvm;
+#[cfg(feature = "host")]
+pub mod launch;
