@@ -1,1 +1,35 @@
-//! x
+//! What Pyro keeps on the host: folders, the registry (SQLite), reference-counted layers, the index of templates, and the journal.
+//!
+//! Both sides of the contract use it: clients (`pyro-sdk`) to find and claim, supervisors (`pyro-host`) to publish. The one process it
+//! starts is a supervisor, because clients and supervisors both do; everything here is synchronous and short.
+
+mod dirs;
+mod error;
+mod files;
+mod host_facts;
+mod ids;
+mod journal;
+mod lock;
+mod reap;
+mod registry;
+mod settings;
+mod shape;
+mod socket;
+mod start;
+
+pub use dirs::Dirs;
+pub use error::{StoreError, StoreResult};
+pub use files::{remove_if_present, write_atomically};
+pub use host_facts::{boot_id, file_identity};
+pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, WorkspaceId, WorkspaceName};
+pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
+pub use lock::{FileLock, MachineLock};
+pub use reap::{Reaped, reap};
+pub use registry::{
+    CommandEnd, CommandRecord, DiskRole, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState, NewMachine, NewWorkspace, OnExpire,
+    Registry, WorkspaceRecord, WorkspaceState,
+};
+pub use settings::{Settings, SupervisorArguments};
+pub use shape::{Accelerator, MachineShape, TemplateKey};
+pub use socket::{bind_listener, connect_stream};
+pub use start::{INHERITED_LISTENER, INHERITED_LOCK, start_supervisor};

@@ -1,0 +1,158 @@
+//! Pyro's five folders. Where they are is decided once, at the edge; everything below the edge is handed a [`Dirs`].
+//!
+//! ```text
+//! config   config.toml
+//! data     environments/  templates/  layers/
+//! cache    downloaded packages
+//! state    registry.sqlite  workspaces/ID/output/
+//! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
+//! ```
+
+use std::{
+    ffi::OsString,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{MachineId, StoreResult, TemplateKey, WorkspaceId};
+
+/// The five folders of one Pyro installation of one user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dirs {
+    /// Read at the edge only.
+    pub config: PathBuf,
+    /// Environments, templates, layers: large, rebuilt or owned by workspaces.
+    pub data: PathBuf,
+    /// May be deleted at any time.
+    pub cache: PathBuf,
+    /// The registry and the journals.
+    pub state: PathBuf,
+    /// Sockets and locks of running machines.
+    pub runtime: PathBuf,
+}
+
+impl Dirs {
+    /// Puts all folders under one, as `PYRO_HOME` does.
+    #[must_use]
+    pub fn under(home: &Path) -> Self {
+        let folder = |name| home.join(name);
+        Self { config: folder("config"), data: folder("data"), cache: folder("cache"), state: folder("state"), runtime: folder("run") }
+    }
+
+    /// Finds the folders by the XDG base directory rules and `PYRO_HOME`, reading variables through `variable`.
+    ///
+    /// Returns `None` when neither `PYRO_HOME` nor `HOME` says where to begin. Relative values are ignored, as the XDG specification
+    /// asks. Without `XDG_RUNTIME_DIR` sockets live under the state folder: a shared `/tmp` would let another user take the name first.
+    #[must_use]
+    pub fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<Self> {
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        if let Some(home) = variable("PYRO_HOME").filter(|home| !home.is_empty()) {
+            return Some(Self::under(&std::path::absolute(PathBuf::from(home)).ok()?));
+        }
+        let home = absolute("HOME")?;
+        let folder = |name: &str, default: &str| absolute(name).unwrap_or_else(|| home.join(default)).join("pyro");
+        let state = folder("XDG_STATE_HOME", ".local/state");
+        Some(Self {
+            config: folder("XDG_CONFIG_HOME", ".config"),
+            data: folder("XDG_DATA_HOME", ".local/share"),
+            cache: folder("XDG_CACHE_HOME", ".cache"),
+            runtime: absolute("XDG_RUNTIME_DIR").map_or_else(|| state.join("run"), |runtime| runtime.join("pyro")),
+            state,
+        })
+    }
+
+    /// Makes the folders that hold Pyro's own files, readable by their owner only.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn create(&self) -> StoreResult<()> {
+        for folder in [&self.data, &self.cache, &self.state, &self.runtime, &self.templates(), &self.layers(), &self.machines(), &self.workspaces()] {
+            if !folder.is_dir() {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)
+                    .map_err(|error| std::io::Error::new(error.kind(), format!("cannot make the folder `{}`: {error}", folder.display())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+
+    /// Returns the registry's database file.
+    #[must_use]
+    pub fn registry(&self) -> PathBuf {
+        self.state.join("registry.sqlite")
+    }
+
+    /// Returns the folder of all templates.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.data.join("templates")
+    }
+
+    /// Returns the folder of one template.
+    #[must_use]
+    pub fn template(&self, key: &TemplateKey) -> PathBuf {
+        self.templates().join(key.as_str())
+    }
+
+    /// Returns the folder of disk layers.
+    #[must_use]
+    pub fn layers(&self) -> PathBuf {
+        self.data.join("layers")
+    }
+
+    /// Returns the folder of all machines' locks, sockets and logs.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.runtime.join("machines")
+    }
+
+    /// Returns the folder of one machine.
+    #[must_use]
+    pub fn machine(&self, id: &MachineId) -> PathBuf {
+        self.machines().join(id.as_str())
+    }
+
+    /// Returns the folder of all workspaces' journals.
+    #[must_use]
+    pub fn workspaces(&self) -> PathBuf {
+        self.state.join("workspaces")
+    }
+
+    /// Returns the folder of one workspace's journal.
+    #[must_use]
+    pub fn workspace(&self, id: &WorkspaceId) -> PathBuf {
+        self.workspaces().join(id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(variables: &[(&str, &str)], state: &str, runtime: &str) {
+        let dirs = Dirs::from_variables(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())).expect("a home");
+        assert_eq!(dirs.state, PathBuf::from(state));
+        assert_eq!(dirs.runtime, PathBuf::from(runtime));
+    }
+
+    #[test]
+    fn home_variable_moves_everything() {
+        check(&[("PYRO_HOME", "/p"), ("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")], "/p/state", "/p/run");
+    }
+
+    #[test]
+    fn xdg_folders_are_used_and_relative_ones_ignored() {
+        check(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r"), ("XDG_STATE_HOME", "relative")], "/h/.local/state/pyro", "/r/pyro");
+        check(&[("HOME", "/h")], "/h/.local/state/pyro", "/h/.local/state/pyro/run");
+    }
+}

@@ -1,0 +1,110 @@
+//! Failures of the store.
+
+use std::path::PathBuf;
+
+use pyro_proto::error::ErrorKind;
+
+/// What the store could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed; `fs_err` names the path.
+    #[error("cannot use Pyro's own files")]
+    File {
+        /// Carries the path.
+        #[from]
+        source: std::io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot use the registry `{path}`")]
+    Registry {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The registry was written by a newer Pyro.
+    #[error("the registry `{path}` has format {found}, this Pyro knows up to {known}")]
+    RegistryNewer {
+        /// The database file.
+        path: PathBuf,
+        /// Format found.
+        found: i64,
+        /// Newest format this build writes.
+        known: i64,
+    },
+    /// No workspace has this id, name or id prefix.
+    #[error("there is no workspace `{reference}`")]
+    WorkspaceNotFound {
+        /// What was asked for.
+        reference: String,
+    },
+    /// Several ids begin with the prefix.
+    #[error("`{reference}` is the beginning of {count} workspace ids")]
+    WorkspaceAmbiguous {
+        /// What was asked for.
+        reference: String,
+        /// How many match.
+        count: usize,
+    },
+    /// A live workspace has the name.
+    #[error("a workspace named `{name}` exists already")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The workspace is in a state in which the change is not allowed.
+    #[error("workspace `{workspace}` is {state}")]
+    WrongState {
+        /// Its id.
+        workspace: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// The journal has no such command.
+    #[error("workspace `{workspace}` has no command {sequence}")]
+    CommandNotFound {
+        /// Its id.
+        workspace: String,
+        /// The sequence asked for.
+        sequence: u64,
+    },
+    /// A stored value cannot be read.
+    #[error("the registry holds an unreadable {what} `{value}`")]
+    Corrupt {
+        /// Which field.
+        what: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// Result of a store operation.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+impl StoreError {
+    /// Returns the kind every surface reports.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File { source } if is_disk_full(source) => ErrorKind::HostDiskFull,
+            Self::File { source } if source.kind() == std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            Self::File { .. } => ErrorKind::Io,
+            Self::Registry { source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::HostDiskFull,
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => ErrorKind::DeadlineExceeded,
+                _ => ErrorKind::Io,
+            },
+            Self::RegistryNewer { .. } => ErrorKind::Incompatible,
+            Self::WorkspaceNotFound { .. } | Self::CommandNotFound { .. } => ErrorKind::NotFound,
+            Self::WorkspaceAmbiguous { .. } => ErrorKind::InvalidArgument,
+            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
+            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::Corrupt { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// Tells whether an error means that the host's disk is full.
+pub(crate) fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,149 @@
+//! The registry: which workspaces, machines, layers and commands there are. SQLite in WAL mode, opened by every process that needs it.
+//!
+//! A workspace's states, and who moves it:
+//!
+//! ```text
+//!            client              supervisor            supervisor
+//!   (none) ─────────▶ creating ─────────────▶ running ───────────▶ stopping ──▶ stopped
+//!                        │ fails: row removed     ▲                                 │
+//!                        ▼                        └────── supervisor ── starting ◀──┘ client
+//!                      (none) ◀── delete, from every state, by a client or the supervisor of an expired one
+//! ```
+//!
+//! A row whose machine's lock is free tells of a process that died; [`crate::reap`] puts it right.
+//!
+//! `synchronous=NORMAL` in WAL mode never corrupts; a power cut may lose the last transactions, and with them machines that a power
+//! cut ends anyway. What a user would miss, `stopped` and everything it refers to, is followed by a checkpoint that syncs.
+
+mod commands;
+mod layers;
+mod machines;
+mod workspaces;
+
+use std::{path::PathBuf, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+pub use self::{
+    commands::{CommandEnd, CommandRecord},
+    layers::{DiskRole, LayerRecord, LiveLayers},
+    machines::{MachineRecord, MachineRole, MachineState, NewMachine},
+    workspaces::{NewWorkspace, OnExpire, WorkspaceRecord, WorkspaceState},
+};
+use crate::{Dirs, StoreError, StoreResult};
+
+/// Newest format this build knows; see `migrate`.
+const FORMAT: i64 = 1;
+/// How long a writer waits for another one. Transactions take well under a millisecond; a machine with both cores busy and fifty
+/// clients starting at once was seen to need two seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection to the registry.
+#[derive(Debug)]
+pub struct Registry {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Registry {
+    /// Opens the registry, making it and the folders around it when they are missing.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or a newer Pyro wrote it.
+    pub fn open(dirs: &Dirs) -> StoreResult<Self> {
+        let path = dirs.registry();
+        if !path.exists() {
+            dirs.create()?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(&path, flags).map_err(|source| StoreError::Registry { path: path.clone(), source })?;
+        let mut registry = Self { connection, path };
+        registry.prepare().or_else(|error| registry.fail(error))?;
+        let found = registry.query(|connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)))?;
+        if found > FORMAT {
+            return Err(StoreError::RegistryNewer { path: registry.path, found, known: FORMAT });
+        }
+        if found < FORMAT {
+            registry.transaction(migrate)?;
+        }
+        Ok(registry)
+    }
+
+    fn prepare(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        self.connection.pragma_update(None, "foreign_keys", "ON")
+    }
+
+    fn fail<T>(&self, source: rusqlite::Error) -> StoreResult<T> {
+        Err(StoreError::Registry { path: self.path.clone(), source })
+    }
+
+    fn query<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        work(&self.connection).or_else(|error| self.fail(error))
+    }
+
+    /// Runs `work` in one write transaction: all of it happens or nothing.
+    fn transaction<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> StoreResult<T>) -> StoreResult<T> {
+        let path = self.path.clone();
+        let wrap = |source| StoreError::Registry { path: path.clone(), source };
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrap)?;
+        let result = work(&transaction)?;
+        transaction.commit().map_err(wrap)?;
+        Ok(result)
+    }
+
+    /// Syncs everything committed so far to the disk.
+    ///
+    /// # Errors
+    /// The host's disk refuses.
+    pub fn checkpoint(&self) -> StoreResult<()> {
+        self.query(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+    }
+
+    /// Returns a remembered fact about this host, or `None` when it was stored under another condition (say, another boot).
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn fact(&self, name: &str, condition: &str) -> StoreResult<Option<String>> {
+        self.query(|connection| {
+            let mut statement = connection.prepare_cached("SELECT value FROM facts WHERE name = ?1 AND condition = ?2")?;
+            let mut rows = statement.query((name, condition))?;
+            rows.next()?.map(|row| row.get(0)).transpose()
+        })
+    }
+
+    /// Remembers a fact about this host for as long as `condition` holds.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn remember_fact(&self, name: &str, condition: &str, value: &str) -> StoreResult<()> {
+        self.query(|connection| {
+            connection.execute("INSERT OR REPLACE INTO facts (name, condition, value) VALUES (?1, ?2, ?3)", (name, condition, value)).map(drop)
+        })
+    }
+}
+
+/// Returns the wall clock in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Makes an error closure for statements inside a transaction.
+fn sql(transaction: &Transaction<'_>) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    let path = transaction.path().map(PathBuf::from).unwrap_or_default();
+    move |source| StoreError::Registry { path: path.clone(), source }
+}
+
+fn migrate(transaction: &Transaction<'_>) -> StoreResult<()> {
+    let error = sql(transaction);
+    // Another process may have migrated between our look and our lock.
+    if transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)? >= FORMAT {
+        return Ok(());
+    }
+    transaction.execute_batch(include_str!("schema.sql")).map_err(&error)?;
+    transaction.pragma_update(None, "user_version", FORMAT).map_err(&error)
+}

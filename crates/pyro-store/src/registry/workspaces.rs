@@ -1,0 +1,396 @@
+//! Rows of workspaces.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension as _, Row, types::Type};
+use serde::{Deserialize, Serialize};
+
+use super::{Registry, now_ms, sql};
+use crate::{LabelKey, LabelValue, LayerId, MachineId, MachineShape, StoreError, StoreResult, WorkspaceId, WorkspaceName};
+
+/// Where a workspace is in its life; see the diagram in the module above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkspaceState {
+    /// A client asked for it; its machine is not ready.
+    Creating,
+    /// Commands run.
+    Running,
+    /// Its machine is shutting down.
+    Stopping,
+    /// Only its disks and journal exist.
+    Stopped,
+    /// A client asked for a machine again.
+    Starting,
+    /// Being removed.
+    Deleting,
+}
+
+impl WorkspaceState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [Self::Creating, Self::Running, Self::Stopping, Self::Stopped, Self::Starting, Self::Deleting];
+
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Deleting => "deleting",
+        }
+    }
+
+    /// Returns the state with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// What happens when the idle time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpire {
+    /// The machine ends, the disks are kept.
+    Stop,
+    /// Nothing is kept.
+    Delete,
+}
+
+impl OnExpire {
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A workspace to be registered.
+#[derive(Debug, Clone)]
+pub struct NewWorkspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name, unique among live workspaces.
+    pub name: Option<WorkspaceName>,
+    /// Its labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Name of the environment it was made from.
+    pub environment: String,
+    /// What its machine is made of.
+    pub shape: MachineShape,
+    /// Size of `/workspace`.
+    pub disk_gib: u64,
+    /// Size of the disk of root changes.
+    pub root_disk_gib: u64,
+    /// Idle time until it expires.
+    pub ttl_seconds: u64,
+    /// What happens then.
+    pub on_expire: OnExpire,
+    /// Whether it ends with its first command, as `pyro run` wants.
+    pub one_shot: bool,
+}
+
+/// A registered workspace.
+#[derive(Debug, Clone)]
+pub struct WorkspaceRecord {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: Option<WorkspaceName>,
+    /// Its labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Name of its environment.
+    pub environment: String,
+    /// Its state as last written; true once [`crate::reap`] has run.
+    pub state: WorkspaceState,
+    /// What its machine is made of.
+    pub shape: MachineShape,
+    /// Size of `/workspace`.
+    pub disk_gib: u64,
+    /// Size of the disk of root changes.
+    pub root_disk_gib: u64,
+    /// Idle time until it expires.
+    pub ttl_seconds: u64,
+    /// What happens then.
+    pub on_expire: OnExpire,
+    /// Whether it ends with its first command.
+    pub one_shot: bool,
+    /// Its machine, while it has one.
+    pub machine: Option<MachineId>,
+    /// Raised whenever it moves to another machine.
+    pub generation: u64,
+    /// Top layer of the disk of root changes; `None` before the first machine.
+    pub root_layer: Option<LayerId>,
+    /// Top layer of `/workspace`.
+    pub workspace_layer: Option<LayerId>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// Milliseconds since 1970.
+    pub last_activity_at_ms: i64,
+    /// Milliseconds since 1970.
+    pub stopped_at_ms: Option<i64>,
+    /// Why it stopped.
+    pub stop_reason: Option<String>,
+    /// Commands so far.
+    pub command_count: u64,
+    /// Resets so far.
+    pub reset_count: u64,
+    /// Milliseconds since 1970.
+    pub last_reset_at_ms: Option<i64>,
+}
+
+const COLUMNS: &str = "id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, one_shot, machine, \
+     generation, root_layer, workspace_layer, created_at, last_activity_at, stopped_at, stop_reason, command_count, reset_count, last_reset_at";
+
+/// Converts a text column, reporting its column on failure.
+pub(super) fn parse<T, E: std::error::Error + Send + Sync + 'static>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce(String) -> Result<T, E>,
+) -> rusqlite::Result<T> {
+    read(row.get(column)?).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// As [`parse`], for a column that may be null.
+pub(super) fn parse_optional<T, E: std::error::Error + Send + Sync + 'static>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce(String) -> Result<T, E>,
+) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null { Ok(None) } else { parse(row, column, read).map(Some) }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<WorkspaceRecord> {
+    let state: String = row.get(4)?;
+    Ok(WorkspaceRecord {
+        id: parse(row, 0, WorkspaceId::try_from)?,
+        name: parse_optional(row, 1, WorkspaceName::try_from)?,
+        labels: parse(row, 2, |text| serde_json::from_str(&text))?,
+        environment: row.get(3)?,
+        state: WorkspaceState::from_name(&state).ok_or(rusqlite::Error::InvalidQuery)?,
+        shape: parse(row, 5, |text| serde_json::from_str(&text))?,
+        disk_gib: row.get(6)?,
+        root_disk_gib: row.get(7)?,
+        ttl_seconds: row.get(8)?,
+        on_expire: if row.get::<_, String>(9)? == "delete" { OnExpire::Delete } else { OnExpire::Stop },
+        one_shot: row.get(10)?,
+        machine: parse_optional(row, 11, MachineId::try_from)?,
+        generation: row.get(12)?,
+        root_layer: parse_optional(row, 13, LayerId::try_from)?,
+        workspace_layer: parse_optional(row, 14, LayerId::try_from)?,
+        created_at_ms: row.get(15)?,
+        last_activity_at_ms: row.get(16)?,
+        stopped_at_ms: row.get(17)?,
+        stop_reason: row.get(18)?,
+        command_count: row.get(19)?,
+        reset_count: row.get(20)?,
+        last_reset_at_ms: row.get(21)?,
+    })
+}
+
+impl WorkspaceRecord {
+    /// Returns when it expires if nothing happens: the end of the idle time, or of the time a stopped one's disks are kept.
+    #[must_use]
+    pub fn expires_at_ms(&self, stopped_ttl_seconds: u64) -> i64 {
+        let (since, seconds) = match self.stopped_at_ms {
+            Some(at) if self.state == WorkspaceState::Stopped => (at, stopped_ttl_seconds),
+            Some(_) | None => (self.last_activity_at_ms, self.ttl_seconds),
+        };
+        since.saturating_add(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
+    }
+
+    /// Returns what a person calls it: its name, else its id.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.name.as_ref().map_or(self.id.as_str(), WorkspaceName::as_str)
+    }
+}
+
+impl Registry {
+    /// Registers a workspace in state `creating`.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn insert_workspace(&mut self, new: &NewWorkspace) -> StoreResult<()> {
+        let (labels, shape) = (to_json(&new.labels), to_json(&new.shape));
+        self.transaction(|transaction| {
+            let name = new.name.as_ref().map(WorkspaceName::as_str);
+            ensure_name_free(transaction, name, None)?;
+            transaction
+                .execute(
+                    "INSERT INTO workspaces (id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, \
+                     one_shot, created_at, last_activity_at) VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+                    rusqlite::params![
+                        new.id.as_str(),
+                        name,
+                        labels,
+                        new.environment,
+                        shape,
+                        new.disk_gib,
+                        new.root_disk_gib,
+                        new.ttl_seconds,
+                        new.on_expire.as_str(),
+                        new.one_shot,
+                        now_ms()
+                    ],
+                )
+                .map(drop)
+                .map_err(sql(transaction))
+        })
+    }
+
+    /// Returns a workspace by id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn workspace(&self, id: &WorkspaceId) -> StoreResult<WorkspaceRecord> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM workspaces WHERE id = ?1"))?
+                .query_row([id.as_str()], record)
+                .optional()
+        })?
+        .ok_or_else(|| StoreError::WorkspaceNotFound { reference: id.to_string() })
+    }
+
+    /// Finds a workspace by name, by id, or by the beginning of an id that no other id shares, in this order.
+    ///
+    /// # Errors
+    /// None or several match.
+    pub fn find_workspace(&self, reference: &str) -> StoreResult<WorkspaceRecord> {
+        // A prefix is compared as text; only hexadecimal digits can be one, so no wildcard reaches GLOB.
+        let hexadecimal = !reference.is_empty() && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let pattern = if hexadecimal { format!("{}*", reference.to_ascii_lowercase()) } else { String::new() };
+        let mut found = self.query(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM workspaces WHERE name = ?1 OR id GLOB ?2 LIMIT 1000"))?
+                .query_map([reference, &pattern], record)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let exact = |record: &WorkspaceRecord| record.name.as_ref().is_some_and(|name| name.as_str() == reference);
+        if let Some(at) = found.iter().position(exact) {
+            return Ok(found.swap_remove(at));
+        }
+        match found.len() {
+            0 => Err(StoreError::WorkspaceNotFound { reference: reference.chars().take(80).collect() }),
+            1 => Ok(found.swap_remove(0)),
+            count => Err(StoreError::WorkspaceAmbiguous { reference: reference.to_owned(), count }),
+        }
+    }
+
+    /// Returns every workspace, newest activity first.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn workspaces(&self) -> StoreResult<Vec<WorkspaceRecord>> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM workspaces ORDER BY last_activity_at DESC, created_at DESC, id"))?
+                .query_map([], record)?
+                .collect()
+        })
+    }
+
+    /// Changes name, labels and idle time together, and counts as activity.
+    ///
+    /// # Errors
+    /// The name is taken, or the workspace is gone.
+    pub fn update_workspace(
+        &mut self,
+        id: &WorkspaceId,
+        name: Option<&WorkspaceName>,
+        labels: &BTreeMap<LabelKey, LabelValue>,
+        ttl_seconds: u64,
+    ) -> StoreResult<()> {
+        let labels = to_json(labels);
+        self.transaction(|transaction| {
+            let name = name.map(WorkspaceName::as_str);
+            ensure_name_free(transaction, name, Some(id))?;
+            let changed = transaction
+                .execute(
+                    "UPDATE workspaces SET name = ?2, labels = ?3, ttl_seconds = ?4, last_activity_at = ?5 WHERE id = ?1",
+                    rusqlite::params![id.as_str(), name, labels, ttl_seconds, now_ms()],
+                )
+                .map_err(sql(transaction))?;
+            if changed == 0 { Err(StoreError::WorkspaceNotFound { reference: id.to_string() }) } else { Ok(()) }
+        })
+    }
+
+    /// Moves a workspace from one of `from` to `to`; returns what it was then.
+    ///
+    /// # Errors
+    /// It is gone, or in another state.
+    pub fn change_state(&mut self, id: &WorkspaceId, from: &[WorkspaceState], to: WorkspaceState) -> StoreResult<()> {
+        self.transaction(|transaction| {
+            let state = transaction
+                .query_row("SELECT state FROM workspaces WHERE id = ?1", [id.as_str()], |row| row.get::<_, String>(0))
+                .optional()
+                .map_err(sql(transaction))?
+                .ok_or_else(|| StoreError::WorkspaceNotFound { reference: id.to_string() })?;
+            let state = WorkspaceState::from_name(&state).ok_or(StoreError::Corrupt { what: "state", value: state })?;
+            if !from.contains(&state) {
+                return Err(StoreError::WrongState { workspace: id.to_string(), state: state.as_str() });
+            }
+            transaction
+                .execute("UPDATE workspaces SET state = ?2 WHERE id = ?1", (id.as_str(), to.as_str()))
+                .map(drop)
+                .map_err(sql(transaction))
+        })
+    }
+
+    /// Records that a workspace has come to rest: no machine, disks as its layers say.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn mark_stopped(&mut self, id: &WorkspaceId, reason: &str) -> StoreResult<()> {
+        self.query(|connection| {
+            connection
+                .execute(
+                    "UPDATE workspaces SET state = 'stopped', machine = NULL, stopped_at = ?2, stop_reason = ?3 WHERE id = ?1",
+                    (id.as_str(), now_ms(), reason),
+                )
+                .map(drop)
+        })?;
+        self.checkpoint()
+    }
+
+    /// Records activity now.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn touch_workspace(&self, id: &WorkspaceId) -> StoreResult<()> {
+        self.query(|connection| {
+            connection.execute("UPDATE workspaces SET last_activity_at = ?2 WHERE id = ?1", (id.as_str(), now_ms())).map(drop)
+        })
+    }
+
+    /// Forgets a workspace and its commands; its layers lose their owner.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn remove_workspace(&mut self, id: &WorkspaceId) -> StoreResult<()> {
+        self.query(|connection| connection.execute("DELETE FROM workspaces WHERE id = ?1", [id.as_str()]).map(drop))
+    }
+}
+
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain fields serialise")
+}
+
+fn ensure_name_free(transaction: &rusqlite::Transaction<'_>, name: Option<&str>, except: Option<&WorkspaceId>) -> StoreResult<()> {
+    let Some(name) = name else { return Ok(()) };
+    let holder = transaction
+        .query_row("SELECT id FROM workspaces WHERE name = ?1", [name], |row| row.get::<_, String>(0))
+        .optional()
+        .map_err(sql(transaction))?;
+    match holder {
+        Some(holder) if except.is_none_or(|id| id.as_str() != holder) => Err(StoreError::NameTaken { name: name.to_owned() }),
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,43 @@
+//! What a supervisor is told at its start. It reads no environment variable and no configuration file: the edge resolved both.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Dirs, MachineId, Retention};
+
+/// Resolved configuration, flags over environment over `config.toml` over defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Standby machines kept per recently used template; 0 turns them off.
+    pub standby: u32,
+    /// How long an unclaimed standby machine lives, in seconds.
+    pub standby_ttl_seconds: u64,
+    /// The QEMU binary.
+    pub qemu: std::path::PathBuf,
+    /// How much output the journal keeps.
+    pub retention: Retention,
+    /// How long a stopped workspace's disks are kept, in seconds.
+    pub stopped_ttl_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            standby: 1,
+            standby_ttl_seconds: 600,
+            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            retention: Retention::default(),
+            stopped_ttl_seconds: 30 * 24 * 3600,
+        }
+    }
+}
+
+/// The argument of `pyro __supervise`, as JSON. Beside it a supervisor inherits two descriptors: see `pyro-host`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorArguments {
+    /// The machine's row in the registry.
+    pub machine: MachineId,
+    /// Pyro's folders.
+    pub dirs: Dirs,
+    /// Resolved configuration.
+    pub settings: Settings,
+}
