@@ -4,10 +4,12 @@
 //! either direction. So every connection opens with three fixed-size frames, and only then does HTTP/2 start:
 //!
 //! ```text
-//! host  → guest   CALL   nonce      repeated with a fresh nonce until answered
+//! host  → guest   CALL   nonce      repeated with a fresh nonce until something is answered
 //! guest → host    ANSWER nonce      once for every CALL
-//! host  → guest   START  nonce      for one answered CALL; the next byte is HTTP/2
+//! host  → guest   START  nonce      once the last CALL is answered; the next byte, either way, is HTTP/2
 //! ```
+//!
+//! The host waits for the answer to its last call, because the answers to earlier ones are in the stream before it.
 //!
 //! Both ends scan: what is not the frame they wait for is skipped. Repeated CALLs cannot reach the HTTP/2 layer, because every one of
 //! them precedes START in the stream. An agent that still believes in an old connection reads CALL as a broken HTTP/2 frame, ends that

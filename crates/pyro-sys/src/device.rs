@@ -1,1 +1,85 @@
-//! To be written.
+//! The device requests the guest agent makes and no kept library wraps: random pool, block cache,
+//! loopback link.
+//!
+//! Every function borrows the descriptor it works on and touches no other state of the process.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+/// `_IOW('R', 0x03, int [2])` and `_IO('R', 0x07)` of `linux/random.h`, `_IO(0x12, 97)` of `linux/fs.h`; `libc` has none of them
+/// for every target.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+const BLKFLSBUF: libc::Ioctl = 0x1261;
+
+/// Most bytes of entropy one request mixes in; the kernel's pool holds 256 bits, so this is generous.
+const ENTROPY_MAX_BYTES: usize = 512;
+
+/// `struct rand_pool_info` with a buffer of fixed size in place of its flexible one.
+#[repr(C)]
+struct PoolInfo {
+    entropy_bits: libc::c_int,
+    buffer_bytes: libc::c_int,
+    buffer: [u8; ENTROPY_MAX_BYTES],
+}
+
+/// Mixes `entropy` into the kernel's random pool, credits it in full, and makes the generator draw from the pool anew.
+///
+/// `random` is `/dev/random` or `/dev/urandom`, opened for writing. Bytes past the first 512 are left out. Needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// What the kernel answers, for example `EPERM`.
+pub fn reseed_random(random: impl AsFd, entropy: &[u8]) -> io::Result<()> {
+    let mut info = PoolInfo { entropy_bits: 0, buffer_bytes: 0, buffer: [0; ENTROPY_MAX_BYTES] };
+    let length = entropy.len().min(ENTROPY_MAX_BYTES);
+    info.buffer[..length].copy_from_slice(&entropy[..length]);
+    info.buffer_bytes = i32::try_from(length).expect("the length is at most 512");
+    info.entropy_bits = info.buffer_bytes * 8;
+    let descriptor = random.as_fd().as_raw_fd();
+    // SAFETY: RNDADDENTROPY reads a `rand_pool_info` and `buffer_bytes` bytes behind it, all of which lie inside `info`.
+    check(unsafe { libc::ioctl(descriptor, RNDADDENTROPY, &raw const info) })?;
+    // SAFETY: RNDRESEEDCRNG takes no argument.
+    check(unsafe { libc::ioctl(descriptor, RNDRESEEDCRNG) })
+}
+
+/// Drops every byte of the block device that the kernel holds in its buffer cache.
+///
+/// # Errors
+/// What the kernel answers, for example `EACCES` without `CAP_SYS_ADMIN`.
+pub fn flush_block_buffers(disk: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument; on anything but a block device it is refused with ENOTTY.
+    check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKFLSBUF, 0) })
+}
+
+/// Brings the loopback link up; the kernel gives it 127.0.0.1 and ::1 by itself.
+///
+/// # Errors
+/// What the kernel answers, for example `EPERM`.
+pub fn bring_loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an `ifreq`, whose name ends with a zero byte and whose flags were just set.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn requests_to_a_file_that_is_no_device_are_refused() {
+        let null = File::open("/dev/null").expect("/dev/null opens");
+        assert!(reseed_random(&null, &[0; 600]).is_err());
+        assert!(flush_block_buffers(&null).is_err());
+    }
+}

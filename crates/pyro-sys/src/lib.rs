@@ -2,6 +2,11 @@
 
 pub mod device;
 #[cfg(feature = "host")]
+pub mod inherit;
+#[cfg(feature = "host")]
 pub mod kvm;
 #[cfg(feature = "host")]
 pub mod launch;
+pub mod spawn;
+#[cfg(feature = "host")]
+pub mod process;

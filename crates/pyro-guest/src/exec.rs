@@ -1,0 +1,449 @@
+//! Runs one command: its streams, its time limit, its end.
+//!
+//! ```text
+//! inputs ──▶ conduct ──stdin──▶ process ──▶ pump stdout ─┐
+//!               │ timeout, signals, exit     pump stderr ─┴─▶ outputs (bounded) ──▶ HTTP/2 stream
+//! ```
+//!
+//! Three tasks per command: `conduct` owns the process and its stdin, and each pump owns one pipe. The channel to the HTTP/2 stream is
+//! bounded, so a client that does not read stops the pumps, then the pipe, then the command, and nothing else.
+//!
+//! **A command lives no longer than its call.** When the call is dropped, be it by the client or because the channel was cut, the
+//! process group gets TERM and, after the grace, KILL. The supervisor on the host journals commands and keeps their calls open for
+//! their whole life; clients that come and go are its concern.
+//!
+//! After the process has ended, what is in the pipes by then is still sent, but nobody waits for a background process that holds them.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes};
+use pyro_proto::error::Failure;
+use pyro_proto::limits;
+use pyro_proto::v1::{ExecExit, ExecOutput, ExecStart, ExecStarted, SpawnFailure, exec_input, exec_output};
+use pyro_sys::spawn::{Command, SpawnError, Step};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+
+use crate::environment::Words;
+use crate::passwd::User;
+use crate::reap::{Ended, Reaper};
+
+/// How long a process group may take to end after TERM.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often the group is looked at meanwhile; the kernel tells nobody when a group becomes empty.
+const GRACE_STEP: Duration = Duration::from_millis(20);
+/// Chunks between the pumps and the HTTP/2 stream: one on its way, one ready per pipe, one spare for the exit.
+const OUTPUT_QUEUE: usize = 4;
+/// Most bytes of stdin kept for a command that does not read. Past it, inputs wait in the HTTP/2 stream, signals behind them included.
+const STDIN_QUEUE_BYTES: usize = 8 << 20;
+/// The first read of a pipe; most commands say little, and a large buffer costs page faults.
+const FIRST_READ_BYTES: usize = 8 << 10;
+/// Pipe size of a command that says more.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// What the client of a call receives.
+pub(crate) type Outputs = mpsc::Receiver<Result<ExecOutput, Status>>;
+
+/// Where commands run.
+#[derive(Debug, Clone)]
+pub(crate) struct Executor {
+    pub(crate) reaper: Reaper,
+    null: Arc<OwnedFd>,
+    /// Root directory of the commands; None is the agent's own.
+    root: Option<CString>,
+    directory: CString,
+}
+
+impl Executor {
+    /// Makes an executor whose commands see the agent's own root.
+    pub(crate) fn new(reaper: Reaper, directory: CString) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+        Ok(Self { reaper, null: Arc::new(null), root: None, directory })
+    }
+
+    /// Makes an executor whose commands see `root` as their root and start in it.
+    pub(crate) fn within(&self, root: &'static std::ffi::CStr) -> Self {
+        Self { root: Some(root.to_owned()), directory: c"/".to_owned(), ..self.clone() }
+    }
+
+    /// Starts a command and returns its outputs; the first is `started`, the last `exit`, also when it could not be started.
+    ///
+    /// # Errors
+    /// When the request itself is not valid, or the agent has no descriptors left.
+    pub(crate) fn run<I: Inputs>(&self, start: &ExecStart, inputs: I) -> Result<Outputs, Failure> {
+        let words = Words::parse(start)?;
+        let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+        let began = Instant::now();
+        match self.start(start, &words) {
+            Ok(process) => {
+                let pid = process.group.as_raw_nonzero().get().cast_unsigned();
+                // The queue is empty and longer than one.
+                let _ = sender.try_send(Ok(output(exec_output::Output::Started(ExecStarted { sequence: 0, pid }))));
+                let timeout = Some(start.timeout_ms).filter(|&limit| limit > 0);
+                // A limit past the end of the clock is none.
+                let timeout = timeout.and_then(|limit| began.checked_add(Duration::from_millis(limit)));
+                tokio::spawn(conduct(process, inputs, sender, began, timeout));
+            }
+            Err(refused) => {
+                let _ = sender.try_send(Ok(output(exec_output::Output::Started(ExecStarted::default()))));
+                let _ = sender.try_send(Ok(output(exec_output::Output::Exit(refused.into_exit()))));
+            }
+        }
+        Ok(receiver)
+    }
+
+    fn start(&self, start: &ExecStart, words: &Words) -> Result<Process, Refused> {
+        let wanted = if start.user.is_empty() { "root" } else { &start.user };
+        let passwd = self.read("etc/passwd");
+        let user = User::find(&passwd, wanted).or_else(|| (wanted == "root").then(|| User::find("", "0")).flatten());
+        let user = user.ok_or_else(|| Refused::new(SpawnFailure::User, format!("the guest has no user `{wanted}`")))?;
+        // The agent is root without groups already, so the usual command saves three system calls.
+        let identity = (!start.user.is_empty() && start.user != "root").then(|| user.identity(&self.read("etc/group")));
+
+        let (stdout, their_stdout) = pipe_from_command().map_err(Refused::pipe)?;
+        let (stderr, their_stderr) = pipe_from_command().map_err(Refused::pipe)?;
+        let (stdin, their_stdin) = if start.stdin {
+            pipe_to_command().map(|(ours, theirs)| (Some(ours), Some(theirs))).map_err(Refused::pipe)?
+        } else {
+            (None, None)
+        };
+        let command = Command {
+            candidates: &words.candidates(),
+            arguments: &words.arguments,
+            environment: &words.environment(&user),
+            root: self.root.as_deref(),
+            directory: words.directory.as_deref().unwrap_or(&self.directory),
+            identity: identity.as_ref(),
+            stdin: their_stdin.as_ref().map_or(self.null.as_fd(), |pipe| pipe.as_fd()),
+            stdout: their_stdout.as_fd(),
+            stderr: their_stderr.as_fd(),
+        };
+        let (group, ended) = self.reaper.spawn(&command).map_err(|error| Refused::spawn(&error, &command, wanted))?;
+        Ok(Process { group, ended, stdin, stdout, stderr })
+    }
+
+    /// Reads a file of the commands' root; a missing or unreadable one is empty.
+    fn read(&self, name: &str) -> String {
+        let root = self.root.as_ref().map_or("/", |root| root.to_str().unwrap_or("/"));
+        let bytes = std::fs::read(PathBuf::from(root).join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Where a running command's inputs come from.
+pub(crate) trait Inputs: Send + 'static {
+    /// Returns the next input, or None when no more will come. Must be safe to drop and call again.
+    fn next(&mut self) -> impl Future<Output = Option<exec_input::Input>> + Send;
+}
+
+impl Inputs for tonic::Streaming<pyro_proto::v1::ExecInput> {
+    async fn next(&mut self) -> Option<exec_input::Input> {
+        loop {
+            match self.message().await {
+                // An input this generation does not know.
+                Ok(Some(pyro_proto::v1::ExecInput { input: None })) => {}
+                Ok(Some(message)) => return message.input,
+                // A broken call also closes the outputs, which is what ends the command.
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// No input at all.
+#[derive(Debug)]
+pub(crate) struct NoInputs;
+
+impl Inputs for NoInputs {
+    async fn next(&mut self) -> Option<exec_input::Input> {
+        None
+    }
+}
+
+/// A started command.
+#[derive(Debug)]
+struct Process {
+    /// Process id and process group.
+    group: Pid,
+    ended: oneshot::Receiver<Ended>,
+    stdin: Option<Sender>,
+    stdout: Receiver,
+    stderr: Receiver,
+}
+
+/// Why the command is being ended by the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    TimedOut,
+    Abandoned,
+}
+
+async fn conduct<I: Inputs>(
+    process: Process,
+    mut inputs: I,
+    outputs: mpsc::Sender<Result<ExecOutput, Status>>,
+    began: Instant,
+    timeout: Option<Instant>,
+) {
+    let Process { group, mut ended, mut stdin, stdout, stderr } = process;
+    let (announce_end, end) = watch::channel(false);
+    let stdout = tokio::spawn(pump(stdout, exec_output::Output::Stdout, outputs.clone(), end.clone()));
+    let stderr = tokio::spawn(pump(stderr, exec_output::Output::Stderr, outputs.clone(), end));
+
+    let mut queue = StdinQueue::default();
+    let mut inputs_open = true;
+    let timeout = timeout.map(|at| tokio::time::sleep_until(at.into()));
+    let mut timeout = std::pin::pin!(async {
+        match timeout {
+            Some(timeout) => timeout.await,
+            None => std::future::pending().await,
+        }
+    });
+    let (exit, cause) = loop {
+        tokio::select! {
+            biased;
+            exit = &mut ended => break (exit, None),
+            () = &mut timeout => break (end_group(group, &mut ended).await, Some(Cause::TimedOut)),
+            () = outputs.closed() => break (end_group(group, &mut ended).await, Some(Cause::Abandoned)),
+            written = queue.write(stdin.as_ref()), if stdin.is_some() && queue.has_work() => {
+                // The command has closed its end (EPIPE), or the end of its input was reached.
+                if written.is_err() || queue.is_done() {
+                    stdin = None;
+                    queue.discard();
+                }
+            }
+            input = inputs.next(), if inputs_open && queue.has_room() => match input {
+                Some(exec_input::Input::Stdin(bytes)) => if stdin.is_some() { queue.push(bytes) },
+                Some(exec_input::Input::StdinClosed(_)) => queue.close(),
+                Some(exec_input::Input::Signal(number)) => signal_group(group, number),
+                // A second start has no meaning; the command goes on.
+                Some(exec_input::Input::Start(_)) => {}
+                None => { inputs_open = false; queue.close(); }
+            },
+        }
+    };
+    drop(stdin);
+    let _ = announce_end.send(true);
+    // A pump ends when its pipe is drained or the client is gone; it cannot panic.
+    let _ = tokio::join!(stdout, stderr);
+    let exit = match exit {
+        Ok(ended) => describe(&ended, began, cause),
+        // Only when the runtime is being torn down.
+        Err(oneshot::error::RecvError { .. }) => ExecExit { exit_code: 255, ..ExecExit::default() },
+    };
+    let _ = outputs.send(Ok(output(exec_output::Output::Exit(exit)))).await;
+}
+
+/// Ends the whole process group, and returns when none of it is left.
+async fn end_group(group: Pid, ended: &mut oneshot::Receiver<Ended>) -> Result<Ended, oneshot::error::RecvError> {
+    let _ = kill_process_group(group, Signal::TERM);
+    // A stopped process takes TERM only once it goes on.
+    let _ = kill_process_group(group, Signal::CONT);
+    let deadline = Instant::now() + GRACE;
+    // ESRCH once every member was collected, the leader by the reaper. The leader's number stays taken for as long as its group exists.
+    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        tokio::time::sleep(GRACE_STEP).await;
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    ended.await
+}
+
+fn signal_group(group: Pid, number: i32) {
+    // 1 to 64 are the kernel's; anything else would be refused by it.
+    if let Some(signal) = Signal::from_named_raw(number) {
+        // ESRCH: it has just ended.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn describe(ended: &Ended, began: Instant, cause: Option<Cause>) -> ExecExit {
+    let signal = ended.status.terminating_signal().unwrap_or(0);
+    let status = ended.status.exit_status().unwrap_or(128 + signal);
+    let timed_out = cause == Some(Cause::TimedOut);
+    ExecExit {
+        exit_code: if timed_out { 124 } else { status },
+        signal,
+        timed_out,
+        duration_us: u64::try_from(ended.at.duration_since(began).as_micros()).unwrap_or(u64::MAX),
+        ..ExecExit::default()
+    }
+}
+
+/// Sends what comes out of a pipe until it closes, or, once the process has ended, until what was in it then has been sent.
+async fn pump(
+    pipe: Receiver,
+    kind: fn(Bytes) -> exec_output::Output,
+    outputs: mpsc::Sender<Result<ExecOutput, Status>>,
+    mut end: watch::Receiver<bool>,
+) {
+    let mut size = FIRST_READ_BYTES;
+    // Some once the process has ended: a background process may fill the pipe for ever.
+    let mut left = None;
+    loop {
+        if left == Some(0) {
+            return;
+        }
+        if left.is_none() && *end.borrow() {
+            left = rustix::io::ioctl_fionread(&pipe).ok();
+            continue;
+        }
+        let mut buffer = Vec::with_capacity(size);
+        let mut read = || Ok(rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut buffer))?);
+        // tokio reads only what epoll has reported. At the end the report may be on its way still: the process can be collected on
+        // behalf of another's SIGCHLD.
+        match if left.is_some() { read() } else { pipe.try_io(&mut read) } {
+            Ok(0) => return,
+            Ok(count) => {
+                left = left.map(|left| left.saturating_sub(count as u64));
+                if count == size && size < limits::OUTPUT_CHUNK_BYTES {
+                    size = limits::OUTPUT_CHUNK_BYTES;
+                    // Refused past the limit of pipe pages of an ordinary user; a small pipe works too.
+                    let _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
+                }
+                if outputs.send(Ok(output(kind(buffer.into())))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && left.is_none() => {
+                tokio::select! {
+                    ready = pipe.readable() => if ready.is_err() { return },
+                    _ = end.changed() => {}
+                }
+            }
+            // Drained after the end, or beyond help.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Bytes on their way to a command that has not read them yet.
+#[derive(Debug, Default)]
+struct StdinQueue {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl StdinQueue {
+    fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() && !self.closed {
+            self.bytes += bytes.len();
+            self.pieces.push_back(bytes);
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn discard(&mut self) {
+        *self = Self { closed: true, ..Self::default() };
+    }
+
+    fn has_work(&self) -> bool {
+        self.closed || !self.pieces.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < STDIN_QUEUE_BYTES
+    }
+
+    fn is_done(&self) -> bool {
+        self.closed && self.pieces.is_empty()
+    }
+
+    /// Writes some of the queue. Nothing is lost when the future is dropped.
+    async fn write(&mut self, pipe: Option<&Sender>) -> io::Result<()> {
+        let (Some(pipe), Some(piece)) = (pipe, self.pieces.front_mut()) else { return Ok(()) };
+        pipe.writable().await?;
+        let count = match pipe.try_write(piece) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            result => result?,
+        };
+        piece.advance(count);
+        self.bytes -= count;
+        if piece.is_empty() {
+            self.pieces.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Makes a pipe: the agent's end, registered and non-blocking, and the command's, blocking as programs expect.
+fn pipe_from_command() -> io::Result<(Receiver, OwnedFd)> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((Receiver::from_owned_fd_unchecked(ours)?, theirs))
+}
+
+/// Makes a pipe in the other direction.
+fn pipe_to_command() -> io::Result<(Sender, OwnedFd)> {
+    let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((Sender::from_owned_fd_unchecked(ours)?, theirs))
+}
+
+/// A command that never ran.
+#[derive(Debug)]
+struct Refused {
+    failure: SpawnFailure,
+    message: String,
+}
+
+impl Refused {
+    fn new(failure: SpawnFailure, message: String) -> Self {
+        Self { failure, message }
+    }
+
+    fn pipe(error: io::Error) -> Self {
+        Self::new(SpawnFailure::Other, format!("cannot make a pipe: {error}"))
+    }
+
+    fn spawn(error: &SpawnError, command: &Command<'_>, user: &str) -> Self {
+        let program = command.arguments.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+        let cause = &error.source;
+        match error.step {
+            Step::Clone => Self::new(SpawnFailure::Other, format!("cannot start a process for `{program}`: {cause}")),
+            Step::Setup => Self::new(SpawnFailure::Other, format!("cannot set up the process for `{program}`: {cause}")),
+            Step::Root => Self::new(SpawnFailure::Other, format!("cannot enter the root of `{program}`: {cause}")),
+            Step::Identity => Self::new(SpawnFailure::User, format!("cannot become user `{user}`: {cause}")),
+            Step::Directory => {
+                let directory = command.directory.to_string_lossy();
+                Self::new(SpawnFailure::WorkingDirectory, format!("cannot enter the working directory `{directory}`: {cause}"))
+            }
+            Step::Execute => match (cause.kind(), error.found) {
+                (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, false) => {
+                    Self::new(SpawnFailure::NotFound, format!("the guest has no program `{program}`"))
+                }
+                (io::ErrorKind::NotFound, true) => Self::new(SpawnFailure::NotFound, format!("the interpreter of `{program}` is missing")),
+                _ => Self::new(SpawnFailure::NotExecutable, format!("cannot execute `{program}`: {cause}")),
+            },
+        }
+    }
+
+    fn into_exit(self) -> ExecExit {
+        let exit_code = match self.failure {
+            SpawnFailure::NotFound => 127,
+            SpawnFailure::Unspecified
+            | SpawnFailure::NotExecutable
+            | SpawnFailure::WorkingDirectory
+            | SpawnFailure::User
+            | SpawnFailure::Other => 126,
+        };
+        ExecExit { exit_code, spawn_failure: self.failure.into(), spawn_message: self.message, ..ExecExit::default() }
+    }
+}
+
+fn output(output: exec_output::Output) -> ExecOutput {
+    ExecOutput { output: Some(output) }
+}
