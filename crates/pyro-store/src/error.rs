@@ -60,6 +60,9 @@ pub enum StoreError {
         /// Its state.
         state: &'static str,
     },
+    /// As many standby machines as wanted are there already.
+    #[error("there are enough standby machines")]
+    StandbyLimit,
     /// The journal has no such command.
     #[error("workspace `{workspace}` has no command {sequence}")]
     CommandNotFound {
@@ -98,7 +101,7 @@ impl StoreError {
             Self::WorkspaceNotFound { .. } | Self::CommandNotFound { .. } => ErrorKind::NotFound,
             Self::WorkspaceAmbiguous { .. } => ErrorKind::InvalidArgument,
             Self::NameTaken { .. } => ErrorKind::AlreadyExists,
-            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::WrongState { .. } | Self::StandbyLimit => ErrorKind::WrongState,
             Self::Corrupt { .. } => ErrorKind::Internal,
         }
     }

@@ -30,6 +30,6 @@ pub use registry::{
     Registry, WorkspaceRecord, WorkspaceState,
 };
 pub use settings::{Settings, SupervisorArguments};
-pub use shape::{Accelerator, MachineShape, TemplateKey};
+pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};
 pub use socket::{bind_listener, connect_stream};
 pub use start::{INHERITED_LISTENER, INHERITED_LOCK, start_supervisor};

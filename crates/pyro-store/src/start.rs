@@ -31,7 +31,7 @@ pub fn start_supervisor(binary: &Path, arguments: &SupervisorArguments, machine:
         let lock = FileLock::acquire(&folder.join("lock"))?;
         let listener: OwnedFd = bind_listener(&folder, "socket")?.into();
         let log = fs_err::OpenOptions::new().create(true).append(true).open(folder.join("supervisor.log"))?;
-        registry.insert_machine(machine)?;
+        registry.insert_machine(machine, arguments.settings.standby)?;
         let mut command = Command::new(binary);
         command
             .arg("__supervise")

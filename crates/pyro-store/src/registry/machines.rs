@@ -119,14 +119,27 @@ fn record(row: &Row<'_>) -> rusqlite::Result<MachineRecord> {
 }
 
 impl Registry {
-    /// Registers a machine in state `starting` and gives it a user of its own.
+    /// Registers a machine in state `starting` and gives it a user of its own. At most `standby_limit` standby machines of a template
+    /// are registered at a time.
     ///
     /// # Errors
-    /// The registry cannot be written.
-    pub fn insert_machine(&mut self, new: &NewMachine) -> StoreResult<()> {
+    /// There are enough standby machines, or the registry cannot be written.
+    pub fn insert_machine(&mut self, new: &NewMachine, standby_limit: u32) -> StoreResult<()> {
         let shape = to_json(&new.shape);
         let template = new.shape.key();
         self.transaction(|transaction| {
+            if new.role == MachineRole::Standby {
+                let unclaimed: u32 = transaction
+                    .query_row(
+                        "SELECT count(*) FROM machines WHERE role = 'standby' AND workspace IS NULL AND template = ?1",
+                        [template.as_str()],
+                        |row| row.get(0),
+                    )
+                    .map_err(sql(transaction))?;
+                if unclaimed >= standby_limit {
+                    return Err(StoreError::StandbyLimit);
+                }
+            }
             let workspace = new.workspace.as_ref().map(WorkspaceId::as_str);
             transaction
                 .execute(

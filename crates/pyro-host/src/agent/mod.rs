@@ -1,0 +1,121 @@
+//! The guest's agent as seen from the host: the channel, and its calls with their deadlines.
+//!
+//! What comes back is hostile. tonic refuses messages over the cap before it holds them; texts are cut by `Failure::from_status`.
+
+mod channel;
+mod transport;
+
+use std::{os::unix::net::UnixStream as StdUnixStream, time::Duration};
+
+use pyro_proto::{
+    error::{ErrorKind, Failure},
+    limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
+    v1::{
+        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, SyncRequest, WarmRequest,
+        guest_client::GuestClient,
+    },
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+
+use self::transport::Transport;
+use crate::error::{Doing as _, HostError, HostResult};
+
+/// Mounts, a few writes: 20 ms warm, 300 ms cold, and ten times that on a host with both cores busy. A large disk with a journal to
+/// replay takes longest.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(60);
+/// Programs run once from a cold disk, under TCG.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+/// Every dirty page of both disks may have to be written.
+const SYNC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A connection to the agent; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent {
+    client: GuestClient<Transport>,
+    connection: std::sync::Arc<AbortOnDrop>,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Agent {
+    /// Finds the agent on the channel and agrees on a protocol.
+    pub(crate) async fn connect(stream: StdUnixStream, deadline: Duration) -> HostResult<Self> {
+        let connect = async {
+            let stream = channel::open(stream).await?;
+            let (transport, connection) = Transport::start(stream).await?;
+            let client = GuestClient::with_origin(transport, transport::origin())
+                .max_decoding_message_size(MESSAGE_MAX_BYTES)
+                .max_encoding_message_size(MESSAGE_MAX_BYTES);
+            let agent = Self { client, connection: std::sync::Arc::new(AbortOnDrop(connection)) };
+            let hello = agent.client.clone().hello(HelloRequest { protocol: PROTOCOL_GENERATION }).await;
+            let found = hello.map_err(|status| refused(&status, "greeting its agent"))?.into_inner().protocol;
+            if found == 0 { Err(HostError::Protocol { found, known: PROTOCOL_GENERATION }) } else { Ok(agent) }
+        };
+        within(deadline, "connecting", connect).await
+    }
+
+    /// Has the agent fill its page cache and let go of the channel.
+    pub(crate) async fn prepare_freeze(&self, programs: Vec<String>) -> HostResult<()> {
+        let call = async { self.client.clone().prepare_freeze(PrepareFreezeRequest { programs }).await };
+        within(PREPARE_DEADLINE, "preparing to freeze", async { call.await.map_err(|status| refused(&status, "preparing to freeze")) }).await.map(drop)
+    }
+
+    /// Waits until the agent has closed the connection, so that nothing of it is in the frozen guest.
+    pub(crate) async fn close(self) {
+        let Ok(mut connection) = std::sync::Arc::try_unwrap(self.connection) else { return };
+        drop(self.client);
+        drop(tokio::time::timeout(Duration::from_secs(5), &mut connection.0).await);
+    }
+
+    /// Has a standby guest translate the code a first use needs.
+    pub(crate) async fn warm(&self, programs: Vec<String>) -> HostResult<()> {
+        let call = async { self.client.clone().warm(WarmRequest { programs }).await.map_err(|status| refused(&status, "warming")) };
+        within(PREPARE_DEADLINE, "warming", call).await.map(drop)
+    }
+
+    /// Gives the guest its identity and mounts the workspace's disks.
+    pub(crate) async fn attach(&self, hostname: String, machine_id: String) -> HostResult<()> {
+        let mut entropy = vec![0; 64];
+        rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty()).doing("draw entropy for the guest")?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let request = AttachRequest { clock_ns, entropy: entropy.into(), hostname, machine_id };
+        let call = async { self.client.clone().attach(request).await.map_err(|status| refused(&status, "mounting its disks")) };
+        within(ATTACH_DEADLINE, "mounting its disks", call).await.map(drop)
+    }
+
+    /// Runs a command; output is read from the returned stream, which ends after its exit.
+    pub(crate) async fn exec(&self, input: mpsc::Receiver<ExecInput>) -> HostResult<tonic::Streaming<ExecOutput>> {
+        let answer = self.client.clone().exec(ReceiverStream::new(input)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| refused(&status, "starting a command"))
+    }
+
+    /// Flushes both disks.
+    pub(crate) async fn sync(&self) -> HostResult<()> {
+        let call = async { self.client.clone().sync(SyncRequest {}).await.map_err(|status| refused(&status, "flushing its disks")) };
+        within(SYNC_DEADLINE, "flushing its disks", call).await.map(drop)
+    }
+
+    /// Ends every process in the guest and unmounts its disks; `false` when they could only be flushed.
+    pub(crate) async fn shut_down(&self, grace: Duration) -> HostResult<bool> {
+        let request = ShutdownRequest { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
+        let call = async { self.client.clone().shutdown(request).await.map_err(|status| refused(&status, "shutting down")) };
+        within(SYNC_DEADLINE + grace, "shutting down", call).await.map(|answer| answer.into_inner().clean)
+    }
+}
+
+fn refused(status: &tonic::Status, doing: &'static str) -> HostError {
+    HostError::Guest { doing, source: Failure::from_status(status, ErrorKind::MachineFailed) }
+}
+
+async fn within<T>(deadline: Duration, doing: &'static str, work: impl Future<Output = HostResult<T>>) -> HostResult<T> {
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(HostError::AgentTimeout { seconds: deadline.as_secs(), doing }))
+}

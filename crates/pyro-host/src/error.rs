@@ -1,0 +1,171 @@
+//! Failures of a supervisor, with the kind every surface reports.
+
+use std::path::PathBuf;
+
+use pyro_proto::error::{ErrorKind, Failure};
+
+/// What a supervisor could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] pyro_store::StoreError),
+    /// A file operation failed; the cause names the path.
+    #[error("cannot {operation}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// Names the path.
+        source: std::io::Error,
+    },
+    /// An environment cannot be used.
+    #[error("cannot use the environment of this machine")]
+    Environment {
+        /// Why.
+        source: pyro_image::Error,
+    },
+    /// The environment was removed.
+    #[error("the environment with digest {digest} is not on this host any more")]
+    EnvironmentMissing {
+        /// Its content digest.
+        digest: String,
+    },
+    /// A program cannot be started.
+    #[error("cannot start `{program}`")]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A helper program failed.
+    #[error("`{program}` failed: {detail}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The end of what it printed.
+        detail: String,
+    },
+    /// QEMU ended by itself.
+    #[error("QEMU ended {status}{detail}")]
+    MachineEnded {
+        /// Its exit status in words.
+        status: String,
+        /// The end of what it printed, with a leading separator.
+        detail: String,
+    },
+    /// QEMU refused a command.
+    #[error("QEMU refused `{command}`: {reason}")]
+    Qmp {
+        /// The QMP command.
+        command: &'static str,
+        /// QEMU's words.
+        reason: String,
+    },
+    /// QEMU's monitor is gone or answers nonsense.
+    #[error("QEMU's monitor {problem}")]
+    Monitor {
+        /// What was seen.
+        problem: &'static str,
+    },
+    /// The guest's agent did not answer in time.
+    #[error("the guest agent did not answer within {seconds} s while {doing}")]
+    AgentTimeout {
+        /// Deadline.
+        seconds: u64,
+        /// Phase.
+        doing: &'static str,
+    },
+    /// The guest's channel broke.
+    #[error("the channel to the guest broke while {doing}")]
+    Channel {
+        /// Phase.
+        doing: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The guest's agent refused a call.
+    #[error("the guest refused while {doing}")]
+    Guest {
+        /// Phase.
+        doing: &'static str,
+        /// What it said, cut to size.
+        source: Failure,
+    },
+    /// The agent speaks another protocol.
+    #[error("the guest agent speaks protocol {found}, this Pyro {known}")]
+    Protocol {
+        /// Generation found.
+        found: u32,
+        /// Generation of this build.
+        known: u32,
+    },
+    /// A caller asked for something that makes no sense now.
+    #[error("{problem}")]
+    WrongState {
+        /// Why.
+        problem: String,
+    },
+    /// A caller asked for something that is not accepted.
+    #[error("{problem}")]
+    Invalid {
+        /// Why.
+        problem: String,
+    },
+    /// The host's disk is full and the machine is paused.
+    #[error("the host's disk is full; the machine is paused until there is room")]
+    HostDiskFull,
+}
+
+/// Result of a supervisor's operation.
+pub type HostResult<T> = Result<T, HostError>;
+
+impl HostError {
+    /// Returns the kind every surface reports.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => ErrorKind::HostDiskFull,
+            Self::File { .. } => ErrorKind::Io,
+            Self::Environment { source } => source.kind(),
+            Self::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
+            Self::Start { .. } => ErrorKind::HostNotReady,
+            Self::Program { .. } | Self::MachineEnded { .. } | Self::Qmp { .. } | Self::Monitor { .. } => ErrorKind::MachineFailed,
+            Self::AgentTimeout { .. } | Self::Channel { .. } | Self::Guest { .. } => ErrorKind::MachineFailed,
+            Self::Protocol { .. } => ErrorKind::Incompatible,
+            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::HostDiskFull => ErrorKind::HostDiskFull,
+        }
+    }
+
+    /// Returns the form that crosses the wire.
+    #[must_use]
+    pub fn to_failure(&self) -> Failure {
+        Failure::new(self.kind(), self)
+    }
+}
+
+impl From<HostError> for tonic::Status {
+    fn from(error: HostError) -> Self {
+        error.to_failure().into_status()
+    }
+}
+
+/// Adds what was tried to an I/O error.
+pub(crate) trait Doing<T> {
+    fn doing(self, operation: &'static str) -> HostResult<T>;
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, operation: &'static str) -> HostResult<T> {
+        self.map_err(|source| HostError::File { operation, source })
+    }
+}
+
+impl<T> Doing<T> for rustix::io::Result<T> {
+    fn doing(self, operation: &'static str) -> HostResult<T> {
+        self.map_err(|errno| HostError::File { operation, source: errno.into() })
+    }
+}

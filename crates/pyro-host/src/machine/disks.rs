@@ -1,0 +1,144 @@
+//! Disk files: blanks every workspace shares, empty overlays, and the chains hung under a machine.
+//!
+//! ```text
+//! blank (raw ext4, shared, never written) ◀── overlay (qcow2) ◀── overlay … ◀── the running machine's overlay
+//! ```
+//!
+//! No overlay names its backing file: the registry knows the chain, and QEMU is told node by node, because it opens no path. A machine
+//! starts with an empty overlay that has no backing at all; the chain is hung under it later (`blockdev-reopen`), which works as long as
+//! the overlay has no allocated cluster and the guest has not read the disk.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use pyro_store::{Dirs, LayerId, LayerRecord, MachineId, Registry};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Doing as _, HostError, HostResult};
+
+/// Size of `/workspace` in a template; other sizes are announced to the guest before it mounts the disk.
+pub(crate) const TEMPLATE_WORKSPACE_GIB: u64 = 8;
+/// Size of the disk of root changes in a template.
+pub(crate) const TEMPLATE_ROOT_GIB: u64 = 16;
+const SCRATCH_BYTES: u64 = 64 << 20;
+
+/// The overlays one machine writes to.
+#[derive(Debug)]
+pub(crate) struct Overlays {
+    pub(crate) root: OwnedFd,
+    pub(crate) workspace: OwnedFd,
+    pub(crate) scratch: OwnedFd,
+    pub(crate) root_layer: LayerId,
+    pub(crate) workspace_layer: LayerId,
+}
+
+/// Makes the empty overlays of a machine and registers the two that may outlive it.
+pub(crate) async fn create_overlays(dirs: &Dirs, registry: &std::sync::Mutex<Registry>, machine: &MachineId) -> HostResult<Overlays> {
+    let layer = |gib: u64| LayerRecord { id: LayerId::random(), parent: None, format: "qcow2".into(), size_bytes: gib << 30 };
+    let (root, workspace) = (layer(TEMPLATE_ROOT_GIB), layer(TEMPLATE_WORKSPACE_GIB));
+    crate::lock(registry).insert_machine_layers(machine, &root, &workspace)?;
+    let mut descriptors = Vec::new();
+    for layer in [&root, &workspace] {
+        let path = dirs.layers().join(layer.file_name());
+        fs_err::copy(empty_overlay(dirs, layer.size_bytes).await?, &path).doing("make a disk overlay")?;
+        descriptors.push(open(&path, OFlags::RDWR)?);
+    }
+    let scratch = create_scratch(dirs).await?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().expect("two were pushed");
+    Ok(Overlays { root: next(), workspace: next(), scratch, root_layer: root.id, workspace_layer: workspace.id })
+}
+
+/// Makes overlays for a template: without names, gone with the process.
+pub(crate) async fn create_template_overlays(dirs: &Dirs) -> HostResult<(OwnedFd, OwnedFd, OwnedFd)> {
+    let root = anonymous_copy(dirs, &empty_overlay(dirs, TEMPLATE_ROOT_GIB << 30).await?)?;
+    let workspace = anonymous_copy(dirs, &empty_overlay(dirs, TEMPLATE_WORKSPACE_GIB << 30).await?)?;
+    Ok((root, workspace, create_scratch(dirs).await?))
+}
+
+async fn create_scratch(dirs: &Dirs) -> HostResult<OwnedFd> {
+    anonymous_copy(dirs, &empty_overlay(dirs, SCRATCH_BYTES).await?)
+}
+
+/// Copies a small file into one without a name.
+fn anonymous_copy(dirs: &Dirs, source: &Path) -> HostResult<OwnedFd> {
+    let content = fs_err::read(source).doing("read an empty overlay")?;
+    let file = rustix::fs::open(dirs.layers(), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+        .doing("make a scratch disk")?;
+    let mut file = std::fs::File::from(file);
+    std::io::Write::write_all(&mut file, &content).doing("make a scratch disk")?;
+    Ok(file.into())
+}
+
+/// Returns the path of an empty overlay of this virtual size, made once: `qemu-img` costs more than copying its 200 KiB.
+async fn empty_overlay(dirs: &Dirs, size_bytes: u64) -> HostResult<PathBuf> {
+    let path = dirs.layers().join(format!("empty-{size_bytes}.qcow2"));
+    if !path.exists() {
+        let aside = dirs.layers().join(format!("empty-{}.partial", LayerId::random()));
+        qemu_img(&["create", "-q", "-f", "qcow2", &aside.to_string_lossy(), &size_bytes.to_string()]).await?;
+        fs_err::rename(&aside, &path).doing("make an empty overlay")?;
+    }
+    Ok(path)
+}
+
+/// Runs `qemu-img` to its end.
+pub(crate) async fn qemu_img(arguments: &[&str]) -> HostResult<()> {
+    let output = tokio::process::Command::new("qemu-img")
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| HostError::Start { program: "qemu-img".into(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let detail: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(2000).collect();
+    if detail.contains("No space left") { Err(HostError::HostDiskFull) } else { Err(HostError::Program { program: "qemu-img", detail }) }
+}
+
+/// Which of the shared blanks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Blank {
+    Root { gib: u64 },
+    Workspace { gib: u64 },
+    Scratch,
+}
+
+/// Returns the shared blank file system of this size, made once.
+pub(crate) async fn blank(dirs: &Dirs, registry: &std::sync::Mutex<Registry>, blank: Blank) -> HostResult<LayerRecord> {
+    let (name, label, size_bytes) = match blank {
+        Blank::Root { gib } => (format!("blank-root-{gib}"), "pyro-root", gib << 30),
+        Blank::Workspace { gib } => (format!("blank-workspace-{gib}"), "pyro-workspace", gib << 30),
+        Blank::Scratch => ("blank-scratch".to_owned(), "pyro-scratch", SCRATCH_BYTES),
+    };
+    let id: LayerId = name.parse().expect("made of letters, digits and dashes");
+    let layer = LayerRecord { id, parent: None, format: "raw".into(), size_bytes };
+    crate::lock(registry).insert_layer(&layer)?;
+    let path = dirs.layers().join(layer.file_name());
+    if !path.exists() {
+        tokio::task::spawn_blocking(move || pyro_image::write_blank_ext4(&path, size_bytes, label))
+            .await
+            .map_err(|error| HostError::File { operation: "wait for mke2fs", source: error.into() })?
+            .map_err(|source| HostError::Environment { source })?;
+    }
+    Ok(layer)
+}
+
+/// Opens a layer for reading, for the machine it will be hung under alone: image locks belong to open files.
+pub(crate) fn open_layer(dirs: &Dirs, layer: &LayerRecord) -> HostResult<OwnedFd> {
+    open(&dirs.layers().join(layer.file_name()), OFlags::RDONLY)
+}
+
+fn open(path: &Path, flags: OFlags) -> HostResult<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| std::io::Error::new(std::io::Error::from(errno).kind(), format!("`{}`: {errno}", path.display())))
+        .doing("open a disk layer")
+}
+
+/// Opens the environment's image.
+pub(crate) fn open_environment(path: &Path) -> HostResult<OwnedFd> {
+    open(path, OFlags::RDONLY)
+}

@@ -1,0 +1,206 @@
+//! QEMU as a process: started through `pyro __machine`, which contains itself and executes it.
+
+use std::{
+    collections::VecDeque,
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+    os::unix::net::UnixStream as StdUnixStream,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use command_fds::{CommandFdExt as _, FdMapping};
+use pyro_store::{Accelerator, MachineShape};
+use pyro_sys::launch::{Containment, User};
+use serde::{Deserialize, Serialize};
+use tokio::{io::AsyncReadExt as _, net::UnixStream};
+
+use super::command_line::{Origin, arguments, descriptor};
+use crate::error::{Doing as _, HostError, HostResult};
+
+/// First user number of machines, above what subuid(5) and systemd hand out.
+const FIRST_USER: u32 = 0x7000_0000;
+/// What QEMU may map beside the guest's memory: its libraries, translation buffer, thread stacks.
+const OVERHEAD_BYTES: u64 = 2 << 30;
+/// Largest disk, 256 GiB, and the metadata qcow2 adds.
+const FILE_SIZE_BYTES: u64 = 300 << 30;
+const DESCRIPTORS: u64 = 256;
+/// How much of the guest's console and of QEMU's messages is kept.
+const TAIL_BYTES: usize = 16 << 10;
+
+/// Everything QEMU inherits.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    pub(crate) memory: OwnedFd,
+    pub(crate) environment: OwnedFd,
+    pub(crate) root: OwnedFd,
+    pub(crate) workspace: OwnedFd,
+    pub(crate) scratch: OwnedFd,
+    /// Kernel and initial RAM file system, for a machine that boots.
+    pub(crate) boot: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// A started QEMU. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) child: tokio::process::Child,
+    pub(crate) monitor: StdUnixStream,
+    pub(crate) agent: StdUnixStream,
+    pub(crate) console: Tail,
+}
+
+/// The end of what was written to a stream; hostile, so it is bounded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+impl Tail {
+    fn follow(stream: StdUnixStream) -> HostResult<Self> {
+        stream.set_nonblocking(true).doing("prepare the console")?;
+        let mut stream = UnixStream::from_std(stream).doing("prepare the console")?;
+        let tail = Self::default();
+        let kept = tail.clone();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend(&buffer[..count]);
+                let excess = kept.len().saturating_sub(TAIL_BYTES);
+                kept.drain(..excess);
+            }
+        });
+        Ok(tail)
+    }
+
+    /// Returns the text kept, control characters replaced.
+    pub(crate) fn text(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    }
+}
+
+/// The argument of `pyro __machine`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchArguments {
+    parent: u32,
+    user: Option<u32>,
+    groups: Vec<u32>,
+    address_space_bytes: u64,
+    kvm: bool,
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl LaunchArguments {
+    fn containment(&self) -> Containment {
+        // QEMU's shared libraries, its firmware and option ROMs; nothing of the user's.
+        let read_only = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/dev/null", "/sys/devices/system"];
+        let mut read_write = Vec::new();
+        if self.kvm {
+            read_write.push(PathBuf::from("/dev/kvm"));
+        }
+        Containment {
+            parent: self.parent,
+            user: self.user.map(|id| User { id, groups: self.groups.clone() }),
+            address_space_bytes: self.address_space_bytes,
+            file_size_bytes: FILE_SIZE_BYTES,
+            descriptors: DESCRIPTORS,
+            read_only: read_only.map(PathBuf::from).to_vec(),
+            read_write,
+        }
+    }
+}
+
+/// Body of `pyro __machine`: contains this process and becomes QEMU; returns why not.
+#[must_use]
+pub fn become_machine(arguments: &str) -> String {
+    let arguments: LaunchArguments = match serde_json::from_str(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return format!("unreadable argument: {error}"),
+    };
+    let containment = arguments.containment();
+    let qemu_arguments: Vec<_> = arguments.arguments.iter().map(Into::into).collect();
+    let error = pyro_sys::launch::exec_contained(&containment, &arguments.program, &qemu_arguments);
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Starts QEMU. Must be called on a thread that lives as long as the supervisor: the parent-death signal fires when that thread ends.
+pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot: u32, inheritance: Inheritance) -> HostResult<Process> {
+    let pair = || StdUnixStream::pair().doing("make a socket pair");
+    let ((monitor, monitor_qemu), (agent, agent_qemu), (console, console_qemu)) = (pair()?, pair()?, pair()?);
+    let root = rustix::process::geteuid().is_root();
+    let kvm = shape.accelerator == Accelerator::Kvm;
+    let groups = if kvm && root { kvm_group().into_iter().collect() } else { Vec::new() };
+    let qemu_arguments = arguments(shape, origin).into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let launch = LaunchArguments {
+        parent: std::process::id(),
+        user: root.then_some(FIRST_USER + user_slot),
+        groups,
+        address_space_bytes: (shape.mem_mib << 20) + OVERHEAD_BYTES,
+        kvm,
+        program: qemu.to_owned(),
+        arguments: qemu_arguments,
+    };
+    let map = |parent_fd: OwnedFd, child_fd| FdMapping { parent_fd, child_fd };
+    let mut mappings = vec![
+        map(monitor_qemu.into(), descriptor::MONITOR),
+        map(agent_qemu.into(), descriptor::AGENT),
+        map(console_qemu.into(), descriptor::CONSOLE),
+        map(inheritance.memory, descriptor::MEMORY),
+        map(inheritance.environment, descriptor::ENVIRONMENT),
+        map(inheritance.root, descriptor::ROOT),
+        map(inheritance.workspace, descriptor::WORKSPACE),
+        map(inheritance.scratch, descriptor::SCRATCH),
+    ];
+    if let Some((kernel, initramfs)) = inheritance.boot {
+        mappings.push(map(kernel, descriptor::KERNEL));
+        mappings.push(map(initramfs, descriptor::INITRAMFS));
+    }
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command
+        .arg("__machine")
+        .arg(serde_json::to_string(&launch).expect("plain fields serialise"))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command.fd_mappings(mappings).expect("descriptor numbers are distinct");
+    let child = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| HostError::Start { program: qemu.to_owned(), source })?;
+    Ok(Process { child, monitor, agent, console: Tail::follow(console)? })
+}
+
+impl Process {
+    /// Returns why QEMU ended, once it has.
+    pub(crate) async fn end(&mut self) -> HostError {
+        let status = match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let mut messages = String::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            // The process is gone, so this reads what is left and ends; a descendant cannot exist (seccomp: spawn=deny).
+            let mut bytes = vec![0; TAIL_BYTES];
+            let read = stderr.into_owned_fd().map(std::fs::File::from).and_then(|mut file| {
+                rustix::io::ioctl_fionbio(file.as_fd(), true)?;
+                file.read(&mut bytes)
+            });
+            messages = String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).trim().to_owned();
+        }
+        let detail = if messages.is_empty() { String::new() } else { format!(": {messages}") };
+        HostError::MachineEnded { status: format!("with {status}"), detail }
+    }
+}
+
+/// Returns the group that may use `/dev/kvm`.
+fn kvm_group() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/dev/kvm").ok().map(|status| status.gid())
+}

@@ -1,0 +1,75 @@
+//! Makes a ready machine the workspace's.
+
+use std::sync::Arc;
+
+use pyro_store::{LayerRecord, WorkspaceId, WorkspaceRecord};
+
+use super::Supervisor;
+use crate::{
+    error::{HostError, HostResult},
+    lock,
+    machine::{
+        Disk,
+        disks::{self, Blank, TEMPLATE_ROOT_GIB, TEMPLATE_WORKSPACE_GIB},
+    },
+};
+
+impl Supervisor {
+    /// Hangs the workspace's disks under the machine, mounts them in the guest and publishes the workspace as running.
+    ///
+    /// Cancelled half-way, the machine is of no further use: the caller ends it.
+    pub(super) async fn adopt(self: &Arc<Self>, id: &WorkspaceId) -> HostResult<()> {
+        let _one_at_a_time = self.adopting.lock().await;
+        if let Some(owner) = self.workspace.get() {
+            return Err(HostError::WrongState { problem: format!("this machine belongs to workspace {owner}") });
+        }
+        let (machine, agent) = (self.machine()?, self.agent()?);
+        let record = lock(&self.registry).workspace(id)?;
+        if record.machine.as_ref() != Some(&self.record.id) {
+            return Err(HostError::WrongState { problem: format!("workspace {id} is not waiting for this machine") });
+        }
+        // The layers this machine made; after adoption the registry knows them as the workspace's.
+        let own = lock(&self.registry).machine(&self.record.id)?;
+        let (Some(own_root), Some(own_workspace)) = own.map_or((None, None), |own| (own.root_layer, own.workspace_layer)) else {
+            return Err(HostError::WrongState { problem: "this machine has no disks of its own".into() });
+        };
+        let dirs = &self.arguments.dirs;
+        for (disk, layer, template_gib, gib) in [
+            (Disk::Root, own_root, TEMPLATE_ROOT_GIB, record.root_disk_gib),
+            (Disk::Workspace, own_workspace, TEMPLATE_WORKSPACE_GIB, record.disk_gib),
+        ] {
+            let chain = self.chain(&record, disk, gib).await?;
+            lock(&self.registry).set_layer_parent(&layer, &chain[0].id, gib << 30)?;
+            if gib != template_gib {
+                machine.resize(disk, gib << 30).await?;
+            }
+            machine.hang(dirs, disk, &chain).await?;
+        }
+        agent.attach(hostname(&record), format!("{id}{id}")).await?;
+        lock(&self.registry).adopt(&self.record.id, id)?;
+        let set_once = self.workspace.set(id.clone()).is_ok();
+        debug_assert!(set_once, "guarded by `adopting`");
+        self.activity.notify_waiters();
+        tokio::spawn(self.clone().replace_standby());
+        Ok(())
+    }
+
+    /// Returns what hangs under the machine's own overlay, top first: the workspace's layers, or the shared blank of its size.
+    async fn chain(&self, record: &WorkspaceRecord, disk: Disk, gib: u64) -> HostResult<Vec<LayerRecord>> {
+        let (top, blank) = match disk {
+            Disk::Root => (&record.root_layer, Blank::Root { gib }),
+            Disk::Workspace => (&record.workspace_layer, Blank::Workspace { gib }),
+            Disk::Scratch => (&None, Blank::Scratch),
+        };
+        match top {
+            Some(top) => Ok(lock(&self.registry).layer_chain(top)?),
+            None => Ok(vec![disks::blank(&self.arguments.dirs, &self.registry, blank).await?]),
+        }
+    }
+}
+
+/// Returns a host name: letters, digits and dashes (hostname(7)).
+fn hostname(record: &WorkspaceRecord) -> String {
+    let name: String = record.display_name().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    name.trim_end_matches('-').to_owned()
+}

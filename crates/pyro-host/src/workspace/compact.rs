@@ -1,0 +1,51 @@
+//! Keeps overlay chains short: every start adds a layer, and every layer costs each read a look.
+
+use pyro_store::{DiskRole, LayerRecord, WorkspaceRecord};
+use serde_json::{Value, json};
+
+use super::Supervisor;
+use crate::{error::HostResult, lock, machine::disks};
+
+/// Overlays a stopped workspace may have; the top one is merged into the one below beyond that.
+const OVERLAYS_MAX: usize = 3;
+
+impl Supervisor {
+    /// Merges the top overlay of each disk into the one below, when the chain is long and nobody else uses that one. A failure leaves
+    /// the longer chain, which is as true as the short one: whatever was merged so far is still above it, too.
+    #[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
+    pub(super) async fn compact(&self, workspace: &WorkspaceRecord) {
+        for (role, top) in [(DiskRole::Root, &workspace.root_layer), (DiskRole::Workspace, &workspace.workspace_layer)] {
+            let Some(top) = top else { continue };
+            let result = match lock(&self.registry).layer_chain(top) {
+                Ok(chain) => Ok(chain),
+                Err(error) => Err(error.into()),
+            };
+            let result = match result {
+                Ok(chain) => self.merge_top(workspace, role, &chain).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                eprintln!("cannot shorten a disk's chain: {error}");
+            }
+        }
+    }
+
+    async fn merge_top(&self, workspace: &WorkspaceRecord, role: DiskRole, chain: &[LayerRecord]) -> HostResult<()> {
+        let overlays = chain.iter().filter(|layer| layer.format == "qcow2").count();
+        let [_, below, ..] = chain else { return Ok(()) };
+        if overlays <= OVERLAYS_MAX || lock(&self.registry).layer_references(&below.id)? > 1 {
+            return Ok(());
+        }
+        let image = chain.iter().rev().fold(Value::Null, |backing, layer| {
+            let file = self.arguments.dirs.layers().join(layer.file_name());
+            let mut node = json!({ "driver": layer.format, "file": { "driver": "file", "filename": file.to_string_lossy() } });
+            if layer.format == "qcow2" {
+                node["backing"] = backing;
+            }
+            node
+        });
+        disks::qemu_img(&["commit", "-q", "-d", &format!("json:{image}")]).await?;
+        lock(&self.registry).replace_top_layer(&workspace.id, role, &below.id)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! The driver: waits for a reason to end, and ends in order.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use pyro_store::{MachineRole, OnExpire, WorkspaceState};
+use tokio::sync::mpsc;
+
+use super::{End, EndReason, Supervisor, now_ms};
+use crate::{error::HostResult, lock};
+
+/// What processes in the guest get between TERM and KILL.
+const GUEST_GRACE: Duration = Duration::from_secs(2);
+/// QEMU flushes its disks before it ends; a slow host disk may take long for gigabytes of dirty pages.
+const QUIT_DEADLINE: Duration = Duration::from_secs(60);
+/// A machine started for a workspace whose client never asks for it again. Building a template is within it.
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(300);
+
+impl Supervisor {
+    /// Prepares the machine, serves until there is a reason to end, then ends. The registry is true and nothing is left on return.
+    pub(crate) async fn live(self: &Arc<Self>, mut ends: mpsc::Receiver<End>) -> HostResult<()> {
+        tokio::spawn(self.clone().prepare());
+        let end = tokio::select! {
+            end = ends.recv() => end.unwrap_or(End { reason: EndReason::Unneeded, done: None }),
+            reason = self.machine_end() => End { reason: EndReason::MachineDied(reason), done: None },
+            reason = self.due() => End { reason, done: None },
+        };
+        let result = self.finish(&end.reason).await;
+        let told = result.as_ref().map(drop).map_err(|error| crate::error::HostError::WrongState { problem: error.to_string() });
+        for done in end.done.into_iter().chain(std::iter::from_fn(|| ends.try_recv().ok()).filter_map(|end| end.done)) {
+            drop(done.send(told.as_ref().map(drop).map_err(|error| crate::error::HostError::WrongState { problem: error.to_string() })));
+        }
+        result
+    }
+
+    /// Gives answers that were just decided the moment they need to be written.
+    pub(crate) async fn drain_answers(&self) {
+        let drained = async {
+            while self.answers.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+            // The answer is in the connection's buffer now; its task needs a turn of the reactor to write it.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        drop(tokio::time::timeout(Duration::from_secs(1), drained).await);
+    }
+
+    async fn machine_end(&self) -> String {
+        let mut stage = self.stage.subscribe();
+        drop(stage.wait_for(|stage| matches!(stage, super::Stage::Ready)).await);
+        match self.machine.get() {
+            Some(machine) => machine.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves when the time of this machine is over.
+    async fn due(&self) -> EndReason {
+        loop {
+            let (at_ms, reason) = match self.next_due() {
+                Ok(Some(due)) => due,
+                // Cannot tell now: looks again when something happens, at the latest in a while.
+                Ok(None) | Err(_) => (now_ms() + 60_000, None),
+            };
+            let wait = Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0));
+            let changed = tokio::time::timeout(wait, self.activity.notified()).await.is_ok();
+            if changed {
+                continue;
+            }
+            let Some(reason) = reason else { continue };
+            // Looks again, because the registry may have changed without a notification.
+            let still_due = matches!(self.next_due(), Ok(Some((at_ms, Some(_)))) if at_ms <= now_ms());
+            let withdrawn = still_due && (self.workspace.get().is_some() || lock(&self.registry).withdraw_standby(&self.record.id).unwrap_or(true));
+            if withdrawn {
+                return reason;
+            }
+        }
+    }
+
+    fn next_due(&self) -> HostResult<Option<(i64, Option<EndReason>)>> {
+        if self.workspace.get().is_some() {
+            if self.is_busy() {
+                return Ok(None);
+            }
+            let record = self.workspace_record()?;
+            return Ok(Some((record.expires_at_ms(0), Some(EndReason::Expired))));
+        }
+        let Some(own) = lock(&self.registry).machine(&self.record.id)? else { return Ok(Some((0, Some(EndReason::Unneeded)))) };
+        let patience_ms = i64::try_from(ADOPTION_DEADLINE.as_millis()).unwrap_or(i64::MAX);
+        let at = match own.role {
+            // One that is being warmed or was just claimed has no expiry: it gets the time both may take after its longest wait.
+            MachineRole::Standby => own.expires_at_ms.unwrap_or_else(|| {
+                let lifetime_ms = i64::try_from(self.arguments.settings.standby_ttl_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+                own.created_at_ms.saturating_add(lifetime_ms).saturating_add(patience_ms)
+            }),
+            MachineRole::Workspace => own.created_at_ms + patience_ms,
+        };
+        Ok(Some((at, Some(EndReason::Unneeded))))
+    }
+
+    /// Ends guest and machine as the reason allows, then makes the registry true and removes what the machine left.
+    async fn finish(&self, reason: &EndReason) -> HostResult<()> {
+        let workspace = match self.workspace.get() {
+            Some(id) => Some(lock(&self.registry).workspace(id)?),
+            None => None,
+        };
+        let delete = match (reason, &workspace) {
+            (EndReason::Deleted, _) => true,
+            (_, Some(workspace)) => {
+                workspace.one_shot
+                    || workspace.state == WorkspaceState::Deleting
+                    || (*reason == EndReason::Expired && workspace.on_expire == OnExpire::Delete)
+            }
+            (_, None) => false,
+        };
+        if let Some(machine) = self.machine.get() {
+            let orderly = matches!(reason, EndReason::Requested | EndReason::Expired) && !delete && workspace.is_some();
+            if orderly {
+                self.end_guest().await;
+            }
+            // Nothing of a workspace that is deleted, or was never adopted, needs to reach the disk.
+            if orderly { machine.quit(QUIT_DEADLINE).await } else { machine.kill().await }
+        }
+        let (dirs, registry) = (&self.arguments.dirs, &self.registry);
+        if let Some(workspace) = workspace {
+            let text = match reason {
+                EndReason::Requested => "requested".to_owned(),
+                EndReason::Expired => "its idle time was over".to_owned(),
+                EndReason::MachineDied(reason) => format!("its machine died: {reason}"),
+                EndReason::Deleted | EndReason::Unneeded | EndReason::Failed => "its machine ended".to_owned(),
+            };
+            if delete {
+                lock(registry).erase_workspace(dirs, &workspace.id)?;
+            } else {
+                lock(registry).end_lost_commands(&workspace.id, &text)?;
+                self.compact(&workspace).await;
+                lock(registry).mark_stopped(&workspace.id, &text)?;
+            }
+        } else {
+            self.release_unadopted()?;
+        }
+        lock(registry).retire_machine(dirs, &self.record)?;
+        Ok(())
+    }
+
+    /// A workspace that waited for this machine and never got it: a new one vanishes, a stopped one stays stopped.
+    fn release_unadopted(&self) -> HostResult<()> {
+        let mut registry = lock(&self.registry);
+        let Some(id) = registry.machine(&self.record.id)?.and_then(|own| own.workspace) else { return Ok(()) };
+        let Ok(waiting) = registry.workspace(&id) else { return Ok(()) };
+        if waiting.machine.as_ref() != Some(&self.record.id) {
+            return Ok(());
+        }
+        match waiting.state {
+            WorkspaceState::Creating | WorkspaceState::Deleting => registry.erase_workspace(&self.arguments.dirs, &id)?,
+            WorkspaceState::Starting | WorkspaceState::Running | WorkspaceState::Stopping => {
+                registry.mark_stopped(&id, "its machine could not be made")?;
+            }
+            WorkspaceState::Stopped => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the guest's processes and unmounts its disks. A guest that does not cooperate loses what it had not flushed.
+    #[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
+    async fn end_guest(&self) {
+        if *self.disk_full.borrow() {
+            return;
+        }
+        if let Ok(agent) = self.agent()
+            && let Err(error) = agent.shut_down(GUEST_GRACE).await
+        {
+            eprintln!("the guest did not shut down in order: {error}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The workspace on top of a machine: adoption, commands, idle time, end.
+//!
+//! [`Supervisor`] is shared by the calls it serves; its one driver is `live`, which decides when it ends. State that several touch is
+//! behind short locks that are never held across an await.
+
+mod adopt;
+mod compact;
+mod end;
+mod exec;
+mod prepare;
+mod service;
+mod standby;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock, atomic::AtomicUsize},
+};
+
+use pyro_proto::{
+    error::Failure,
+    v1::{ExecExit, ExecInput},
+};
+use pyro_store::{MachineRecord, Registry, SupervisorArguments, WorkspaceId, WorkspaceRecord};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+pub(crate) use self::service::Service;
+use crate::{
+    agent::Agent,
+    error::{HostError, HostResult},
+    lock,
+    machine::Machine,
+};
+
+/// How far the machine is.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// Working on it; the text is for people.
+    Preparing(String),
+    /// The guest's agent answers.
+    Ready,
+    /// It will not become ready.
+    Failed(Failure),
+}
+
+/// Why a supervisor ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// A client asked for it.
+    Requested,
+    /// The workspace is being deleted.
+    Deleted,
+    /// The idle time is over.
+    Expired,
+    /// QEMU ended by itself.
+    MachineDied(String),
+    /// Nobody needs this machine: a standby that expired, a workspace whose client went away before it was ready.
+    Unneeded,
+    /// The machine could not be made.
+    Failed,
+}
+
+/// A request to end, with whom to tell.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) reason: EndReason,
+    pub(crate) done: Option<oneshot::Sender<HostResult<()>>>,
+}
+
+/// A command that is running.
+#[derive(Debug)]
+struct Running {
+    started_at_ms: u64,
+    input: mpsc::Sender<ExecInput>,
+    ended: watch::Receiver<Option<ExecExit>>,
+}
+
+/// One supervisor's state.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    arguments: SupervisorArguments,
+    record: MachineRecord,
+    registry: Mutex<Registry>,
+    stage: watch::Sender<Stage>,
+    machine: OnceLock<Machine>,
+    agent: OnceLock<Agent>,
+    workspace: OnceLock<WorkspaceId>,
+    /// Guards against two clients adopting at once.
+    adopting: tokio::sync::Mutex<()>,
+    running: Mutex<BTreeMap<u64, Running>>,
+    disk_full: watch::Sender<bool>,
+    /// The idle time may have changed, or a first command has ended.
+    activity: Notify,
+    ends: mpsc::Sender<End>,
+    /// Stop answers not yet handed to the transport.
+    answers: AtomicUsize,
+}
+
+impl Supervisor {
+    pub(crate) fn new(arguments: SupervisorArguments, record: MachineRecord, registry: Registry, ends: mpsc::Sender<End>) -> Self {
+        Self {
+            arguments,
+            record,
+            registry: Mutex::new(registry),
+            stage: watch::Sender::new(Stage::Preparing("machine: starting".into())),
+            machine: OnceLock::new(),
+            agent: OnceLock::new(),
+            workspace: OnceLock::new(),
+            adopting: tokio::sync::Mutex::new(()),
+            running: Mutex::new(BTreeMap::new()),
+            disk_full: watch::Sender::new(false),
+            activity: Notify::new(),
+            ends,
+            answers: AtomicUsize::new(0),
+        }
+    }
+
+    fn machine(&self) -> HostResult<&Machine> {
+        self.machine.get().ok_or_else(|| HostError::WrongState { problem: "the machine is not ready".into() })
+    }
+
+    fn agent(&self) -> HostResult<&Agent> {
+        self.agent.get().ok_or_else(|| HostError::WrongState { problem: "the machine is not ready".into() })
+    }
+
+    /// Returns the workspace this machine belongs to.
+    fn adopted(&self) -> HostResult<&WorkspaceId> {
+        self.workspace.get().ok_or_else(|| HostError::WrongState { problem: "this machine has no workspace yet".into() })
+    }
+
+    fn workspace_record(&self) -> HostResult<WorkspaceRecord> {
+        Ok(lock(&self.registry).workspace(self.adopted()?)?)
+    }
+
+    fn tell(&self, phase: &str) {
+        self.stage.send_replace(Stage::Preparing(phase.to_owned()));
+    }
+
+    /// Asks the driver to end, without waiting for it.
+    fn request_end(&self, reason: EndReason) {
+        // A full queue holds end requests already.
+        drop(self.ends.try_send(End { reason, done: None }));
+    }
+}
+
+/// Returns the wall clock in milliseconds since 1970.
+fn now_ms() -> i64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,158 @@
+//! The gRPC service: thin; it turns messages into calls and errors into failures.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use pyro_proto::{
+    error::{ErrorKind, Failure},
+    v1::{
+        AdoptProgress, AdoptReady, AdoptRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest,
+        InspectAnswer, InspectRequest, RefreshAnswer, RefreshRequest, RunningCommand, StopAnswer, StopRequest, adopt_progress::Progress,
+        exec_input::Input, supervisor_server,
+    },
+};
+use pyro_store::WorkspaceId;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{End, EndReason, Stage, Supervisor};
+use crate::error::HostError;
+
+/// Serves one supervisor.
+#[derive(Debug)]
+pub(crate) struct Service(Arc<Supervisor>);
+
+impl Service {
+    pub(crate) fn new(supervisor: Arc<Supervisor>) -> Self {
+        Self(supervisor)
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl supervisor_server::Supervisor for Service {
+    type AdoptStream = Answers<AdoptProgress>;
+    type ExecStream = Answers<ExecOutput>;
+
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<Self::AdoptStream>, Status> {
+        let id: WorkspaceId =
+            request.into_inner().workspace_id.parse().map_err(|error| Failure::new(ErrorKind::InvalidArgument, &error).into_status())?;
+        let supervisor = self.0.clone();
+        let (sender, receiver) = mpsc::channel(8);
+        tokio::spawn(async move {
+            let work = drive_adoption(&supervisor, &id, &sender);
+            let result = tokio::select! {
+                result = work => result,
+                // Nobody waits any more. Half an adoption is of no use to anyone.
+                () = sender.closed() => Err(Failure::message(ErrorKind::WrongState, "the client went away")),
+            };
+            match result {
+                Ok(()) => drop(sender.send(Ok(AdoptProgress { progress: Some(Progress::Ready(AdoptReady {})) })).await),
+                Err(failure) => {
+                    drop(sender.send(Err(failure.into_status())).await);
+                    supervisor.request_end(EndReason::Unneeded);
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectAnswer>, Status> {
+        let supervisor = &self.0;
+        let running = supervisor.running_commands().into_iter().map(|(sequence, started_at_ms)| RunningCommand { sequence, started_at_ms });
+        let machine_pid = supervisor.machine.get().map_or(0, crate::machine::Machine::pid);
+        let supervisor_pid = std::process::id();
+        Ok(Response::new(InspectAnswer {
+            running: running.collect(),
+            host_memory_bytes: proportional_set_bytes(supervisor_pid) + proportional_set_bytes(machine_pid),
+            host_disk_full: *supervisor.disk_full.borrow(),
+            supervisor_pid,
+            machine_pid,
+            accelerator: supervisor.record.shape.accelerator.to_string(),
+        }))
+    }
+
+    async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
+        let mut inputs = request.into_inner();
+        let Some(Input::Start(start)) = inputs.message().await?.and_then(|message| message.input) else {
+            return Err(HostError::Invalid { problem: "the first message of a command must start it".into() }.into());
+        };
+        let output = self.0.exec(start, inputs).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(output))))
+    }
+
+    async fn exec_wait(&self, request: Request<ExecWaitRequest>) -> Result<Response<ExecWaitAnswer>, Status> {
+        let request = request.into_inner();
+        let timeout = (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms));
+        let exit = self.0.wait(request.sequence, timeout).await?;
+        Ok(Response::new(ExecWaitAnswer { running: exit.is_none(), exit }))
+    }
+
+    async fn exec_kill(&self, request: Request<ExecKillRequest>) -> Result<Response<ExecKillAnswer>, Status> {
+        let request = request.into_inner();
+        let delivered = self.0.signal(request.sequence, request.signal).await?;
+        Ok(Response::new(ExecKillAnswer { delivered }))
+    }
+
+    async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshAnswer>, Status> {
+        self.0.activity.notify_waiters();
+        Ok(Response::new(RefreshAnswer {}))
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopAnswer>, Status> {
+        let reason = match request.into_inner().reason.as_str() {
+            "deleted" => EndReason::Deleted,
+            "expired" => EndReason::Expired,
+            _ => EndReason::Requested,
+        };
+        let (done, finished) = oneshot::channel();
+        self.0.answers.fetch_add(1, Ordering::SeqCst);
+        let ended = async {
+            self.0.ends.send(End { reason, done: Some(done) }).await.ok()?;
+            finished.await.ok()
+        };
+        let ended = ended.await;
+        self.0.answers.fetch_sub(1, Ordering::SeqCst);
+        match ended {
+            Some(result) => result.map(|()| Response::new(StopAnswer {})).map_err(Into::into),
+            None => Err(HostError::WrongState { problem: "the machine is ending already".into() }.into()),
+        }
+    }
+}
+
+/// Waits until the machine is ready, telling what it does, then adopts.
+async fn drive_adoption(
+    supervisor: &Arc<Supervisor>,
+    id: &WorkspaceId,
+    sender: &mpsc::Sender<Result<AdoptProgress, Status>>,
+) -> Result<(), Failure> {
+    let mut stages = supervisor.stage.subscribe();
+    loop {
+        let stage = stages.borrow_and_update().clone();
+        match stage {
+            Stage::Ready => break,
+            Stage::Failed(failure) => return Err(failure),
+            Stage::Preparing(phase) => drop(sender.send(Ok(AdoptProgress { progress: Some(Progress::Phase(phase)) })).await),
+        }
+        if stages.changed().await.is_err() {
+            return Err(Failure::message(ErrorKind::Internal, "the supervisor gave up its machine"));
+        }
+    }
+    let machine = supervisor.machine().map_err(|error| error.to_failure())?;
+    tokio::select! {
+        result = supervisor.adopt(id) => result.map_err(|error| error.to_failure()),
+        reason = machine.ended() => Err(Failure { kind: ErrorKind::MachineFailed.into(), message: "the machine ended".into(), causes: vec![reason] }),
+    }
+}
+
+/// Returns the memory a process has to itself plus its share of what it shares (proc(5), `Pss`).
+fn proportional_set_bytes(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
