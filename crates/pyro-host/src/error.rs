@@ -6,7 +6,7 @@ use pyro_proto::error::{ErrorKind, Failure};
 
 /// What a supervisor could not do.
 #[derive(Debug, thiserror::Error)]
-pub enum HostError {
+pub(crate) enum HostError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] pyro_store::StoreError),
@@ -118,12 +118,12 @@ pub enum HostError {
 }
 
 /// Result of a supervisor's operation.
-pub type HostResult<T> = Result<T, HostError>;
+pub(crate) type HostResult<T> = Result<T, HostError>;
 
 impl HostError {
     /// Returns the kind every surface reports.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => ErrorKind::HostDiskFull,
@@ -142,7 +142,7 @@ impl HostError {
 
     /// Returns the form that crosses the wire.
     #[must_use]
-    pub fn to_failure(&self) -> Failure {
+    pub(crate) fn to_failure(&self) -> Failure {
         Failure::new(self.kind(), self)
     }
 }

@@ -46,7 +46,7 @@ pub fn supervise(arguments: &str) -> Result<(), String> {
 fn inherit() -> HostResult<(StdUnixListener, FileLock)> {
     // Already a session leader only when started by hand under a shell without job control; either way signals to the client's group
     // do not reach us.
-    drop(rustix::process::setsid());
+    let _ = rustix::process::setsid();
     let listener = pyro_sys::inherit::take_inherited(INHERITED_LISTENER).doing("inherit the supervisor's socket")?;
     let lock = pyro_sys::inherit::take_inherited(INHERITED_LOCK).doing("inherit the machine's lock")?;
     let listener = StdUnixListener::from(listener);

@@ -1,1 +1,50 @@
-//! x
+//! Pyro's library: disposable microVM workspaces for coding agents.
+//!
+//! ```no_run
+//! # async fn story() -> pyro_sdk::Result<()> {
+//! use pyro_sdk::{CommandSpec, Observer, Pyro, contract::{GuestCommand, WorkspaceCreate}};
+//!
+//! let pyro = Pyro::from_env()?;
+//! let workspace = pyro.create_workspace(WorkspaceCreate::new("debian:12".parse()?), &Observer::none()).await?;
+//! let answer = workspace.exec(CommandSpec::new(GuestCommand::shell("uname -a")?)).await?;
+//! println!("{}", answer.stdout);
+//! workspace.delete().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library prints nothing and, outside [`edge`], reads no environment variable. It needs a tokio runtime, of any flavour.
+
+mod accelerator;
+mod client;
+mod collect;
+pub mod config;
+pub mod contract;
+mod doctor;
+pub mod edge;
+mod environments;
+mod error;
+mod exec;
+mod host_compat;
+mod journal;
+mod lifecycle;
+pub mod limits;
+mod observe;
+mod prepare;
+mod run;
+mod supervisor;
+mod system;
+pub mod text;
+mod time;
+mod workspace;
+
+pub use client::{Pyro, PyroOptions};
+pub use collect::Collected;
+pub use error::{Error, Result};
+pub use exec::{CommandExit, CommandInput, CommandSpec, ExecEvent, Execution, Stdin};
+pub use observe::{Observer, Progress};
+pub use pyro_image::{EnvironmentName, UnknownEnvironment};
+pub use pyro_proto::error::{ErrorKind, Failure};
+pub use pyro_store::{Accelerator, Dirs, LabelKey, LabelValue, OutputStream, Settings, WorkspaceId, WorkspaceName};
+pub use run::OneShot;
+pub use workspace::Workspace;

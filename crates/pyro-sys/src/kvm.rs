@@ -3,12 +3,13 @@
 //! The device may exist, open and create machines and still be useless (design.md 3.1): on some hosts, such as virtual machines with a
 //! software KVM, code in kernel mode is emulated one instruction at a time, and a Linux kernel never leaves its decompressor. So the
 //! probe runs a small program the way a kernel runs: 64-bit, paging on, ring 0, with arithmetic on memory, a string copy, reloads of CR3,
-//! RDMSR, CPUID, and a page fault that the guest itself handles, over and over, [`ROUNDS`] times.
+//! RDMSR, CPUID, and a page fault that the guest itself handles, over and over, `ROUNDS` times.
 //!
-//! Measured: hardware runs it at thousands of millions of instructions a second, whether or not we are nested; QEMU's translator is near
-//! 400 million on code of this kind; an emulating KVM reaches one to ten million, or stops. [`ENOUGH_PER_SECOND`] lies well away from
-//! both sides: an eighth of the translator, so that a KVM below it is never worth having, and a fiftieth of slow hardware, so that a host
-//! with both cores busy still passes.
+//! On an emulating KVM (a virtual machine with the module `kvm_pvm`) it was measured at 0.9 to 1.1 million instructions a second, 0.3 with
+//! both cores busy. The other two figures are estimates, not measured with this program: hardware runs such a loop at a few thousand
+//! million, and QEMU's translator, 7 to 10 times slower than hardware at a Python loop (design.md 2), at a few hundred million.
+//! `ENOUGH_PER_SECOND` lies well away from both sides: below it KVM loses to the translator and is not worth having, and hardware that
+//! reaches only a twentieth of its speed, because all cores are busy, still passes.
 //!
 //! `KVM_RUN` may never return, and on a broken host a signal may not help, so the program runs in a child process: killing it takes its
 //! descriptors and memory along, no signal handler of ours is needed, and the caller is never stuck with it.
@@ -33,7 +34,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
-/// How long [`probe`] should be given: too short to notice, a hundred times what hardware needs.
+/// How long [`probe`] should be given: too short to notice, many times what hardware needs.
 pub const DEADLINE: Duration = Duration::from_millis(200);
 /// Kept of the deadline for killing the child and for the kernel to take its machine down, 20 ms here. What is left is still more than
 /// twice what the slowest usable KVM needs.
@@ -41,7 +42,7 @@ const RESERVE: Duration = Duration::from_millis(100);
 
 /// The least a usable KVM runs, in instructions a second; see the module's text.
 const ENOUGH_PER_SECOND: u64 = 50_000_000;
-/// How often the guest does everything: enough for a stable rate, about a millisecond of hardware's time.
+/// How often the guest does everything: 1.8 million instructions, which the slowest usable KVM runs in 37 ms.
 const ROUNDS: u64 = 64;
 /// Passes of the inner loop in one round.
 const PASSES: u64 = 4 * 1024;
@@ -111,7 +112,7 @@ impl fmt::Display for Verdict {
 
 /// Runs guest code under KVM and judges it, within `deadline` (see [`DEADLINE`]) whatever KVM does.
 ///
-/// Blocks for a few milliseconds on hardware. Leaves no process, descriptor or memory behind, except that a child the kernel cannot end in
+/// Blocks as long as the guest needs, about half of `deadline` where KVM is emulated. Leaves no process, descriptor or memory behind, except that a child the kernel cannot end in
 /// time is reaped by a thread when it does.
 #[must_use]
 pub fn probe(deadline: Duration) -> Verdict {

@@ -1,2 +1,10 @@
-//! x
-fn main() {}
+//! Pyro's one binary: the command line, and by two hidden words the supervisor of each machine.
+
+mod cli;
+mod commands;
+mod render;
+mod supervise;
+
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os().collect())
+}

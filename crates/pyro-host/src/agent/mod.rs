@@ -11,7 +11,7 @@ use pyro_proto::{
     error::{ErrorKind, Failure},
     limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
     v1::{
-        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, SyncRequest, WarmRequest,
+        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, WarmRequest,
         guest_client::GuestClient,
     },
 };
@@ -96,12 +96,6 @@ impl Agent {
     pub(crate) async fn exec(&self, input: mpsc::Receiver<ExecInput>) -> HostResult<tonic::Streaming<ExecOutput>> {
         let answer = self.client.clone().exec(ReceiverStream::new(input)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| refused(&status, "starting a command"))
-    }
-
-    /// Flushes both disks.
-    pub(crate) async fn sync(&self) -> HostResult<()> {
-        let call = async { self.client.clone().sync(SyncRequest {}).await.map_err(|status| refused(&status, "flushing its disks")) };
-        within(SYNC_DEADLINE, "flushing its disks", call).await.map(drop)
     }
 
     /// Ends every process in the guest and unmounts its disks; `false` when they could only be flushed.

@@ -20,8 +20,6 @@ pub(crate) enum Disk {
 }
 
 impl Disk {
-    pub(crate) const ALL: [Self; 3] = [Self::Root, Self::Workspace, Self::Scratch];
-
     /// Name of its qcow2 node; `NAME-file` is the node of its file, which needs a name of its own for `blockdev-reopen`.
     pub(crate) const fn node(self) -> &'static str {
         match self {
@@ -67,14 +65,16 @@ pub(crate) fn arguments(shape: &MachineShape, origin: Origin) -> Vec<OsString> {
     let mut add = |parts: &[&str]| arguments.extend(parts.iter().map(ToString::to_string));
     let (accelerator, cpu) = match shape.accelerator {
         Accelerator::Kvm => ("kvm".to_owned(), "host"),
-        Accelerator::Tcg => (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), "max"),
+        // Without ERMS kernel and libc copy by vector moves; TCG executes `rep movsb` one byte at a time, which made output three times
+        // slower (32–63 against 116–184 MB/s).
+        Accelerator::Tcg => (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), "max,-erms"),
     };
     let share = match origin {
         Origin::Boot { .. } => "on",
         Origin::Clone => "off",
     };
     add(&["-name", "pyro", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-msg", "timestamp=off"]);
-    add(&["-M", "microvm,acpi=on,memory-backend=ram,suppress-vmdesc=on", "-global", "migration.send-configuration=off"]);
+    add(&["-M", "microvm,acpi=on,pit=off,memory-backend=ram,suppress-vmdesc=on", "-global", "migration.send-configuration=off"]);
     add(&["-accel", &accelerator, "-cpu", cpu, "-smp", &shape.vcpu_count.to_string(), "-m", &format!("{}M", shape.mem_mib)]);
     add(&["-object", &format!("memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{},share={share}", shape.mem_mib, descriptor::MEMORY)]);
     add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);

@@ -30,8 +30,6 @@ pub(crate) struct Overlays {
     pub(crate) root: OwnedFd,
     pub(crate) workspace: OwnedFd,
     pub(crate) scratch: OwnedFd,
-    pub(crate) root_layer: LayerId,
-    pub(crate) workspace_layer: LayerId,
 }
 
 /// Makes the empty overlays of a machine and registers the two that may outlive it.
@@ -48,7 +46,7 @@ pub(crate) async fn create_overlays(dirs: &Dirs, registry: &std::sync::Mutex<Reg
     let scratch = create_scratch(dirs).await?;
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().expect("two were pushed");
-    Ok(Overlays { root: next(), workspace: next(), scratch, root_layer: root.id, workspace_layer: workspace.id })
+    Ok(Overlays { root: next(), workspace: next(), scratch })
 }
 
 /// Makes overlays for a template: without names, gone with the process.

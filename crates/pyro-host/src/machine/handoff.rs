@@ -8,7 +8,6 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd as _, OwnedFd},
     os::unix::net::UnixStream as StdUnixStream,
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +17,7 @@ use rustix::net::{
 };
 use tokio::net::UnixListener;
 
-use super::{memory::SealedMemory, template::Template};
+use super::memory::SealedMemory;
 use crate::error::{Doing as _, HostResult};
 
 const SOCKET: &str = "handoff";
@@ -28,7 +27,7 @@ const DEADLINE: Duration = Duration::from_millis(150);
 const ASKED_MAX: usize = 2;
 
 /// Answers siblings for as long as the supervisor lives.
-pub(crate) fn serve(dirs: &Dirs, machine: &MachineId, template: Arc<Template>) -> HostResult<()> {
+pub(crate) fn serve(dirs: &Dirs, machine: &MachineId, memory: SealedMemory) -> HostResult<()> {
     let listener = pyro_store::bind_listener(&dirs.machine(machine), SOCKET)?;
     listener.set_nonblocking(true).doing("listen for siblings")?;
     let listener = UnixListener::from_std(listener).doing("listen for siblings")?;
@@ -36,10 +35,10 @@ pub(crate) fn serve(dirs: &Dirs, machine: &MachineId, template: Arc<Template>) -
         while let Ok((stream, _)) = listener.accept().await {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            let descriptors = [template.memory.as_fd()];
+            let descriptors = [memory.as_fd()];
             ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
             // One byte fits into an empty socket buffer; a sibling that is gone already needs no answer.
-            drop(sendmsg(&stream, &[IoSlice::new(b"m")], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT));
+            let _ = sendmsg(&stream, &[IoSlice::new(b"m")], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
     });
     Ok(())
@@ -60,8 +59,6 @@ fn receive(stream: &StdUnixStream) -> Option<OwnedFd> {
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?;
-    ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    })
+    let mut messages = ancillary.drain();
+    messages.find_map(|message| if let RecvAncillaryMessage::ScmRights(mut descriptors) = message { descriptors.next() } else { None })
 }

@@ -156,7 +156,8 @@ impl Machine {
 
     /// Kills QEMU and waits for its end.
     pub(crate) async fn kill(&self) {
-        drop(self.kill.try_send(()));
+        // A full queue holds the wish already.
+        let _ = self.kill.try_send(());
         self.ended().await;
     }
 }

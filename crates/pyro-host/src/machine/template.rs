@@ -20,7 +20,7 @@ use super::{
     Machine, Ports,
     command_line::{Disk, Origin},
     disks::{self, Overlays},
-    memory::{self, SealedMemory},
+    memory::{self, SealedMemory, TemplateMemory},
     process::Inheritance,
 };
 use crate::{
@@ -38,7 +38,7 @@ const FORMAT: u32 = 1;
 /// A frozen guest, ready to be copied.
 #[derive(Debug)]
 pub(crate) struct Template {
-    pub(crate) memory: SealedMemory,
+    pub(crate) memory: TemplateMemory,
     pub(crate) state: Vec<u8>,
 }
 
@@ -107,7 +107,7 @@ fn load(dirs: &Dirs, shape: &MachineShape) -> HostResult<Option<Template>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).doing("load a template"),
     };
-    Ok(Some(Template { memory: SealedMemory::load(&folder.join("memory"))?, state }))
+    Ok(Some(Template { memory: TemplateMemory::load(&folder.join("memory"))?, state }))
 }
 
 /// Loads only the device state, for a supervisor that got the memory from another one.
@@ -144,7 +144,7 @@ async fn build(dirs: &Dirs, settings: &Settings, shape: &MachineShape, user_slot
     };
     machine.quit(Duration::from_secs(10)).await;
     store(dirs, shape, &environment, &memory, &state, started.elapsed())?;
-    Ok(Template { memory: memory::seal(memory)?, state })
+    Ok(Template { memory: TemplateMemory::Sealed(memory::seal(memory)?), state })
 }
 
 /// Leaves the guest's last words in the supervisor's log, where the client's error points.
@@ -211,10 +211,10 @@ pub(crate) async fn restore(
     settings: &Settings,
     dirs: &Dirs,
     shape: &MachineShape,
-    template: &Template,
+    template: Template,
     user_slot: u32,
     overlays: Overlays,
-) -> HostResult<(Machine, Ports)> {
+) -> HostResult<(Machine, Ports, SealedMemory)> {
     let environment = environment(dirs, shape)?;
     let inheritance = Inheritance {
         memory: template.memory.as_fd().try_clone_to_owned().doing("duplicate template memory")?,
@@ -225,6 +225,7 @@ pub(crate) async fn restore(
         boot: None,
     };
     let (machine, ports) = Machine::start(&settings.qemu, shape, Origin::Clone, user_slot, inheritance).await?;
+    let memory = template.memory.settle().await?;
     let state = in_memory(&template.state)?;
     machine.qmp.execute_with("getfd", json!({ "fdname": "state" }), state.as_fd()).await?;
     machine.qmp.execute("migrate-incoming", json!({ "uri": "fd:state" })).await?;
@@ -245,7 +246,7 @@ pub(crate) async fn restore(
         }
     }
     machine.resume().await?;
-    Ok((machine, ports))
+    Ok((machine, ports, memory))
 }
 
 /// Hangs the blank scratch disk and warms the guest on it.

@@ -30,13 +30,13 @@ impl Supervisor {
             // Only root may raise it again later, so nobody else lowers it.
             self.set_priority(BACKGROUND_NICE);
         }
-        let template = Arc::new(self.template().await?);
+        let template = self.template().await?;
         let overlays = disks::create_overlays(dirs, &self.registry, &self.record.id).await?;
-        let (machine, ports) = template::restore(settings, dirs, shape, &template, self.record.user_slot, overlays).await?;
+        let (machine, ports, memory) = template::restore(settings, dirs, shape, template, self.record.user_slot, overlays).await?;
         lock(&self.registry).set_machine_processes(&self.record.id, std::process::id(), Some(machine.pid()))?;
         let agent = template::connect(&machine, ports.agent).await?;
         tokio::spawn(self.clone().watch_events(ports.events));
-        handoff::serve(dirs, &self.record.id, template)?;
+        handoff::serve(dirs, &self.record.id, memory)?;
         if standby {
             template::warm(dirs, &self.registry, &machine, &agent).await?;
         }
@@ -64,7 +64,7 @@ impl Supervisor {
         if let Some(state) = template::load_state(dirs, shape) {
             let machines = lock(&self.registry).machines()?;
             if let Some(memory) = handoff::ask(dirs, &machines, &self.record) {
-                return Ok(template::Template { memory, state });
+                return Ok(template::Template { memory: memory.into(), state });
             }
         }
         let in_use = |key: &str| lock(&self.registry).machines().is_ok_and(|machines| machines.iter().any(|machine| machine.template == key));

@@ -1,0 +1,42 @@
+# The few commands of daily work; `make help` lists them. Everything behind them is in script/.
+
+PREFIX ?= $(HOME)/.local
+CARGO ?= cargo
+TEST_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench build install fmt lint docs-check dependencies
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dependencies: ## Install what is missing from the distribution
+	@script/install-dependencies
+
+build: dependencies ## Build the release binary
+	$(CARGO) build --release --package pyro
+
+demo: build ## Play the story on real machines, with timings
+	target/release/pyro demo
+
+test: dependencies ## Run all tests, in real guests
+	$(CARGO) build --workspace
+	script/test $(TEST_FLAGS)
+
+bench: ## Measure, each figure beside its peers
+	@script/install-dependencies --bench
+	$(CARGO) build --release --package pyro
+	$(CARGO) run --release --package pyro-bench
+
+install: build ## Install `pyro` below PREFIX (~/.local)
+	install -D --mode 0755 target/release/pyro $(DESTDIR)$(PREFIX)/bin/pyro
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## Check format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs-check: ## Check links, changelog and API pages
+	@script/check-docs

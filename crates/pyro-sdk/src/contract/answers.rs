@@ -1,0 +1,308 @@
+//! Answers that several operations give.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a workspace is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum WorkspaceState {
+    /// Its machine is not ready
+    Creating,
+    /// Commands run
+    Running,
+    /// Its machine is shutting down
+    Stopping,
+    /// Only its disks and journal exist
+    Stopped,
+    /// It is getting a machine again
+    Starting,
+    /// It is being removed
+    Deleting,
+}
+
+impl From<pyro_store::WorkspaceState> for WorkspaceState {
+    fn from(state: pyro_store::WorkspaceState) -> Self {
+        match state {
+            pyro_store::WorkspaceState::Creating => Self::Creating,
+            pyro_store::WorkspaceState::Running => Self::Running,
+            pyro_store::WorkspaceState::Stopping => Self::Stopping,
+            pyro_store::WorkspaceState::Stopped => Self::Stopped,
+            pyro_store::WorkspaceState::Starting => Self::Starting,
+            pyro_store::WorkspaceState::Deleting => Self::Deleting,
+        }
+    }
+}
+
+impl WorkspaceState {
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+/// What happens when the idle time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ExpireAction {
+    /// The machine ends, the disks are kept
+    #[default]
+    Stop,
+    /// Nothing is kept
+    Delete,
+}
+
+impl From<ExpireAction> for pyro_store::OnExpire {
+    fn from(action: ExpireAction) -> Self {
+        match action {
+            ExpireAction::Stop => Self::Stop,
+            ExpireAction::Delete => Self::Delete,
+        }
+    }
+}
+
+impl From<pyro_store::OnExpire> for ExpireAction {
+    fn from(action: pyro_store::OnExpire) -> Self {
+        match action {
+            pyro_store::OnExpire::Stop => Self::Stop,
+            pyro_store::OnExpire::Delete => Self::Delete,
+        }
+    }
+}
+
+/// Where commands ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ExecutionMode {
+    /// In a microVM
+    Guest,
+    /// On the host itself, because the caller allowed it and no guest could be started
+    HostCompat,
+}
+
+impl ExecutionMode {
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::HostCompat => "host_compat",
+        }
+    }
+}
+
+/// Whether a command still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum CommandState {
+    /// It does: wait for it or kill it by its sequence
+    Running,
+    /// It does not
+    Exited,
+}
+
+/// How a command ended, or that it still runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandAnswer {
+    /// Id of the workspace
+    pub workspace_id: Option<String>,
+    /// Number in the workspace's journal; absent for a command on the host
+    pub sequence: Option<u64>,
+    /// Whether it still runs
+    pub state: CommandState,
+    /// As a shell reports it: the status, 128 + signal, 124 after a timeout, 126 or 127 when it could not be started
+    pub exit_code: Option<i32>,
+    /// The signal that ended it
+    pub signal: Option<i32>,
+    /// Whether its time was up
+    pub timed_out: bool,
+    /// From its start to its end, by the guest's clock
+    pub duration_ms: Option<f64>,
+    /// Folder it ran in
+    pub cwd: String,
+    /// Standard output, head and tail when there was too much; bytes that are not UTF-8 are replaced
+    pub stdout: String,
+    /// Standard error, likewise
+    pub stderr: String,
+    /// Bytes of standard output in all
+    pub stdout_bytes: u64,
+    /// Bytes of standard error in all
+    pub stderr_bytes: u64,
+    /// Whether output was left out; all that is kept can be read with the workspace's logs
+    pub truncated: bool,
+    /// Why it could not be started, or why its end is not known
+    pub failure: Option<String>,
+    /// Where it ran
+    pub execution_mode: ExecutionMode,
+    /// How guest instructions were executed: `kvm` or `tcg`
+    pub accelerator: Option<String>,
+}
+
+/// One command of a workspace's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandEntry {
+    /// Number in the journal, from 1
+    pub sequence: u64,
+    /// The argument list
+    pub command: Vec<String>,
+    /// Folder it ran in
+    pub cwd: String,
+    /// Whether it still runs
+    pub state: CommandState,
+    /// As a shell reports it
+    pub exit_code: Option<i32>,
+    /// The signal that ended it
+    pub signal: Option<i32>,
+    /// Whether its time was up
+    pub timed_out: bool,
+    /// By the guest's clock
+    pub duration_ms: Option<f64>,
+    /// When it was started
+    pub started_at: String,
+    /// When it ended
+    pub ended_at: Option<String>,
+    /// Why it could not be started, or why its end is not known
+    pub failure: Option<String>,
+    /// Bytes of standard output in all
+    pub stdout_bytes: u64,
+    /// Bytes of standard error in all
+    pub stderr_bytes: u64,
+}
+
+/// Where the first content of `/workspace` came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceSeed {
+    /// `empty`
+    pub mode: String,
+    /// Path on the host
+    pub seed_path: Option<String>,
+    /// What it was
+    pub origin_kind: String,
+    /// Which version of it
+    pub origin_ref: Option<String>,
+    /// Files, folders and links
+    pub entry_count: u64,
+    /// Bytes of files
+    pub bytes_written: u64,
+}
+
+/// A secret of a workspace; its value is never shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Secret {
+    /// Its name
+    pub name: String,
+    /// `literal` or `file`
+    pub source_kind: String,
+}
+
+/// A guest port that is reachable from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenPort {
+    /// In the guest
+    pub guest_port: u16,
+    /// On the host
+    pub host_port: u16,
+    /// Address on the host
+    pub host: String,
+    /// `tcp`
+    pub protocol: String,
+}
+
+/// A workspace and what is known of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceStatus {
+    /// Its id
+    pub workspace_id: String,
+    /// Its name
+    pub name: Option<String>,
+    /// Its labels
+    pub labels: BTreeMap<String, String>,
+    /// Environment it was made from
+    pub environment: String,
+    /// Where it is in its life
+    pub state: WorkspaceState,
+    /// Why it stopped
+    pub stop_reason: Option<String>,
+    /// Virtual CPUs
+    pub vcpu_count: u32,
+    /// Guest memory
+    pub mem_mib: u64,
+    /// Size of `/workspace`
+    pub disk_gib: u64,
+    /// Idle time until it expires
+    pub ttl_seconds: u64,
+    /// What happens then
+    pub on_expire: ExpireAction,
+    /// `off`: the guest has no network card
+    pub network_policy: String,
+    /// Where commands run
+    pub execution_mode: ExecutionMode,
+    /// How guest instructions are executed: `kvm` or `tcg`
+    pub accelerator: String,
+    /// Where the first content of `/workspace` came from
+    pub workspace_seed: WorkspaceSeed,
+    /// Secrets, by name
+    pub secrets: Vec<Secret>,
+    /// Commands so far
+    pub command_count: u64,
+    /// Commands that run now
+    pub running_command_count: u64,
+    /// The newest command
+    pub last_command: Option<CommandEntry>,
+    /// Resets so far
+    pub reset_count: u64,
+    /// When it was last reset
+    pub last_reset_at: Option<String>,
+    /// Services
+    pub service_count: u64,
+    /// Services that run now
+    pub running_service_count: u64,
+    /// Ports reachable from the host
+    pub published_ports: Vec<OpenPort>,
+    /// When something was last done in it
+    pub last_activity_at: String,
+    /// When it was made
+    pub created_at: String,
+    /// When it expires if nothing happens; absent while a command runs
+    pub expires_at: Option<String>,
+    /// Bytes of the host's disk that are only its own
+    pub disk_used_bytes: u64,
+    /// Bytes of the host's memory, supervisor included; absent when it is not running or was not asked
+    pub memory_used_bytes: Option<u64>,
+    /// Whether it is paused because the host's disk is full
+    pub host_disk_full: bool,
+}
+
+/// Workspaces, newest activity first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceList {
+    /// The workspaces
+    pub workspaces: Vec<WorkspaceStatus>,
+}
+
+/// A workspace that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceDeleted {
+    /// The id it had
+    pub workspace_id: String,
+    /// The name it had
+    pub name: Option<String>,
+    /// Always true
+    pub deleted: bool,
+}

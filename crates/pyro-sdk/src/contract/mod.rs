@@ -1,0 +1,35 @@
+//! The contract: every operation is defined here once, and every surface is derived from it.
+//!
+//! An operation is its request type. The type's doc comment is the description a person sees in `--help` and a model in a tool list; its
+//! fields are flags and properties at once; [`Operation`] adds the answer, the names on each surface, and what the operation does to the
+//! world. `docs/reference/operations.md` is written from [`operations`], and a test fails when a surface lacks what it should have.
+//!
+//! A field that only the full profile has carries `#[schemars(extend("x-pyro-profile" = "full"))]`; [`Entry::request_schema`] leaves it out
+//! of smaller profiles.
+
+mod answers;
+mod command;
+mod environment;
+mod guest_command;
+mod host;
+mod operation;
+mod run;
+mod workspace;
+
+pub use answers::{
+    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceDeleted, WorkspaceList, WorkspaceSeed,
+    WorkspaceState, WorkspaceStatus,
+};
+pub use command::{ExecKill, ExecKillAnswer, ExecWait, LogOutput, Logs, LogsAnswer, WorkspaceExec};
+pub use environment::{
+    EnvironmentAnswer, EnvironmentInspect, EnvironmentList, EnvironmentListAnswer, EnvironmentPrune, EnvironmentPruneAnswer, EnvironmentPull,
+    PrunedItem,
+};
+pub use guest_command::GuestCommand;
+pub use host::{
+    Check, CheckStatus, DiskUse, DiskUseItem, Doctor, DoctorAnswer, Prepare, PrepareAnswer, Readiness, Step, SystemDf, SystemPrune,
+    SystemPruneAnswer,
+};
+pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
+pub use run::VmRun;
+pub use workspace::{WorkspaceCreate, WorkspaceDelete, WorkspaceListRequest, WorkspaceStart, WorkspaceStatusRequest, WorkspaceStop, WorkspaceUpdate};

@@ -1,0 +1,186 @@
+//! Operations on a workspace's life.
+
+use std::collections::BTreeMap;
+
+use pyro_image::EnvironmentName;
+use pyro_store::{LabelKey, WorkspaceName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ExpireAction, WorkspaceDeleted, WorkspaceList, WorkspaceState, WorkspaceStatus, operation::operation};
+use crate::{
+    limits::{DiskGib, MemMib, TtlSeconds, VcpuCount},
+    text::{Label, WorkspaceReference, label_map},
+};
+
+/// Create a workspace: a Linux machine that lives until it is deleted or expires
+///
+/// Returns when commands run in it. Work in `/workspace` and installed packages survive a stop.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceCreate {
+    /// Environment to start from, for example `debian:12`; built first when it is not there
+    #[schemars(with = "String")]
+    #[cfg_attr(feature = "cli", arg(value_name = "ENV"))]
+    pub environment: EnvironmentName,
+    /// Name, unique among workspaces: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub name: Option<WorkspaceName>,
+    /// Label to find it by, at most 32: key 1 to 63 of a-z 0-9 . _ / -, value at most 256 characters
+    #[serde(default, with = "label_map")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    #[cfg_attr(feature = "cli", arg(long = "label", value_name = "K=V"))]
+    pub labels: Vec<Label>,
+    /// Virtual CPUs: 1 to the number of the host's
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t))]
+    pub vcpu_count: VcpuCount,
+    /// Memory in MiB: 128 to 80 % of the host's
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "MIB", default_value_t))]
+    pub mem_mib: MemMib,
+    /// Size of `/workspace` in GiB, sparse: 1 to 256
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GIB", default_value_t))]
+    pub disk_gib: DiskGib,
+    /// Idle time in seconds until it expires: 60 to 2592000. A running command holds it
+    #[serde(default = "TtlSeconds::workspace")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", default_value_t = TtlSeconds::workspace()))]
+    pub ttl_seconds: TtlSeconds,
+    /// What happens when it expires. The disks of a stopped one are kept for 30 days
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "stop"))]
+    pub on_expire: ExpireAction,
+}
+
+impl WorkspaceCreate {
+    /// Asks for a workspace with the contract's defaults.
+    #[must_use]
+    pub fn new(environment: EnvironmentName) -> Self {
+        Self {
+            environment,
+            name: None,
+            labels: Vec::new(),
+            vcpu_count: VcpuCount::default(),
+            mem_mib: MemMib::default(),
+            disk_gib: DiskGib::default(),
+            ttl_seconds: TtlSeconds::workspace(),
+            on_expire: ExpireAction::default(),
+        }
+    }
+}
+
+/// List workspaces, newest activity first
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceListRequest {
+    /// Only those that have this label; several must all be there
+    #[serde(default, with = "label_map")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    #[cfg_attr(feature = "cli", arg(long = "label", value_name = "K=V"))]
+    pub labels: Vec<Label>,
+    /// Only those in this state
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_enum))]
+    pub state: Option<WorkspaceState>,
+}
+
+/// Show a workspace: state, size, last command, expiry, memory and disk used
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceStatusRequest {
+    /// Workspace: its name, its id, or the beginning of its id
+    #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
+    pub workspace: WorkspaceReference,
+}
+
+/// Change a workspace's name, labels or idle time
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceUpdate {
+    /// Workspace: its name, its id, or the beginning of its id
+    #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
+    pub workspace: WorkspaceReference,
+    /// New name: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "clear_name"))]
+    pub name: Option<WorkspaceName>,
+    /// Take the name away
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub clear_name: bool,
+    /// Label to set, at most 32 in all
+    #[serde(default, with = "label_map")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    #[cfg_attr(feature = "cli", arg(long = "label", value_name = "K=V"))]
+    pub labels: Vec<Label>,
+    /// Key of a label to take away
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    #[cfg_attr(feature = "cli", arg(long = "clear-label", value_name = "K"))]
+    pub clear_labels: Vec<LabelKey>,
+    /// New idle time in seconds: 60 to 2592000
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS"))]
+    pub ttl_seconds: Option<TtlSeconds>,
+}
+
+/// Stop a workspace: processes end, `/workspace` and installed packages stay
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceStop {
+    /// Workspace: its name, its id, or the beginning of its id
+    #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
+    pub workspace: WorkspaceReference,
+}
+
+/// Start a stopped workspace with its disks as they were
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceStart {
+    /// Workspace: its name, its id, or the beginning of its id
+    #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
+    pub workspace: WorkspaceReference,
+}
+
+/// Delete a workspace: nothing of it is left on the host
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceDelete {
+    /// Workspace: its name, its id, or the beginning of its id
+    #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
+    pub workspace: WorkspaceReference,
+    /// Delete it although a command is running in it
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub force: bool,
+}
+
+operation!(WorkspaceCreate => WorkspaceStatus, "workspace_create", cli: ["workspace", "create"], python: Some("create_workspace"),
+    mcp: Some("workspace_create"), Core, Changes, Counts,
+    |request, pyro, observer| async { pyro.create_workspace(request, observer).await?.status().await });
+operation!(WorkspaceListRequest => WorkspaceList, "workspace_list", cli: ["workspace", "list"], python: Some("list_workspaces"),
+    mcp: Some("workspace_list"), Core, Reads, Harmless, |request, pyro, _observer| pyro.list_workspaces(request));
+operation!(WorkspaceStatusRequest => WorkspaceStatus, "workspace_status", cli: ["workspace", "status"], python: Some("workspace_status"),
+    mcp: Some("workspace_status"), Core, Reads, Harmless,
+    |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.status().await });
+operation!(WorkspaceUpdate => WorkspaceStatus, "workspace_update", cli: ["workspace", "update"], python: Some("update_workspace"),
+    mcp: Some("workspace_update"), Core, Changes, Harmless, |request, pyro, _observer| pyro.update_workspace(request));
+operation!(WorkspaceStop => WorkspaceStatus, "workspace_stop", cli: ["workspace", "stop"], python: Some("stop_workspace"),
+    mcp: Some("workspace_stop"), Full, Changes, Harmless,
+    |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.stop().await });
+operation!(WorkspaceStart => WorkspaceStatus, "workspace_start", cli: ["workspace", "start"], python: Some("start_workspace"),
+    mcp: Some("workspace_start"), Full, Changes, Harmless,
+    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(observer).await });
+operation!(WorkspaceDelete => WorkspaceDeleted, "workspace_delete", cli: ["workspace", "delete"], python: Some("delete_workspace"),
+    mcp: Some("workspace_delete"), Core, Destroys, Harmless, |request, pyro, _observer| pyro.delete_workspace(request));

@@ -1,0 +1,465 @@
+//! Running commands: a stream of events while they run, and a handle to write to them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyro_proto::{
+    error::ErrorKind,
+    limits::{ARGUMENTS_MAX_BYTES, OUTPUT_CHUNK_BYTES},
+    v1::{EnvironmentVariable, ExecExit, ExecInput, ExecKillRequest, ExecOutput, ExecStart, ExecWaitRequest, StdinClosed, exec_input, exec_output},
+};
+use pyro_store::{MachineId, WorkspaceRecord, WorkspaceState};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    Pyro, Workspace,
+    client::Reap,
+    collect::Collected,
+    contract::{CommandAnswer, CommandState, ExecKill, ExecKillAnswer, ExecWait, ExecutionMode, GuestCommand, WorkspaceExec},
+    error::{Cause, Error, Problem, Result},
+    host_compat::HostCommand,
+    journal,
+    limits::{MaxOutputBytes, TimeoutSeconds},
+    text::{GuestPath, GuestUser, Signal, Variable},
+};
+
+/// Pieces of input on their way to a command; with their size this bounds what a slow command makes its client hold.
+const INPUT_QUEUE: usize = 8;
+/// What a client allows beyond a command's own time before it gives the supervisor up: the guest kills the process group, which takes
+/// seconds on a busy host.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
+
+/// Whether a command can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stdin {
+    /// It reads an empty stream.
+    #[default]
+    Empty,
+    /// What [`CommandInput::write`] sends.
+    Open,
+}
+
+/// A command and how it is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// What is run.
+    pub command: GuestCommand,
+    /// How long it may run.
+    pub timeout: TimeoutSeconds,
+    /// As whom; `None` is root.
+    pub user: Option<GuestUser>,
+    /// Where.
+    pub cwd: GuestPath,
+    /// Variables beside those a login has.
+    pub env: Vec<Variable>,
+    /// Whether it can be written to.
+    pub stdin: Stdin,
+    /// After how long a collected call answers although the command still runs.
+    pub yield_after: Option<Duration>,
+    /// How much output a collected answer carries.
+    pub max_output_bytes: MaxOutputBytes,
+}
+
+impl CommandSpec {
+    /// Runs `command` with the contract's defaults: as root, in `/workspace`, for ten minutes at most.
+    #[must_use]
+    pub fn new(command: GuestCommand) -> Self {
+        Self {
+            command,
+            timeout: TimeoutSeconds::default(),
+            user: None,
+            cwd: GuestPath::default(),
+            env: Vec::new(),
+            stdin: Stdin::Empty,
+            yield_after: None,
+            max_output_bytes: MaxOutputBytes::default(),
+        }
+    }
+
+    fn start(&self) -> Result<ExecStart> {
+        let arguments: usize = self.command.arguments().iter().map(Vec::len).sum();
+        let count = arguments + self.env.iter().map(|variable| variable.name.len() + variable.value.len() + 2).sum::<usize>();
+        if count > ARGUMENTS_MAX_BYTES {
+            return Err(Problem::CommandTooLong { what: "bytes of arguments and variables", count, maximum: ARGUMENTS_MAX_BYTES }.into());
+        }
+        Ok(ExecStart {
+            argv: self.command.arguments().iter().map(|argument| Bytes::copy_from_slice(argument)).collect(),
+            cwd: Bytes::copy_from_slice(self.cwd.as_str().as_bytes()),
+            env: self.env.iter().map(|variable| EnvironmentVariable { name: variable.name.clone(), value: variable.value.clone().into() }).collect(),
+            user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+            timeout_ms: self.timeout.duration().map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX)),
+            stdin: self.stdin == Stdin::Open,
+        })
+    }
+}
+
+impl From<WorkspaceExec> for CommandSpec {
+    fn from(request: WorkspaceExec) -> Self {
+        Self {
+            command: request.command,
+            timeout: request.timeout_seconds,
+            user: request.user,
+            cwd: request.cwd,
+            env: request.env,
+            stdin: Stdin::Empty,
+            yield_after: request.yield_after_ms.map(|milliseconds| Duration::from_millis(milliseconds.get())),
+            max_output_bytes: request.max_output_bytes,
+        }
+    }
+}
+
+/// What a running command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecEvent {
+    /// It wrote to standard output.
+    Stdout(Bytes),
+    /// It wrote to standard error.
+    Stderr(Bytes),
+    /// It ended; nothing follows.
+    Exited(CommandExit),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommandExit {
+    /// As a shell reports it.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether its time was up.
+    pub timed_out: bool,
+    /// From its start to its end, by the guest's clock.
+    pub duration: Duration,
+    /// Why it could not be started.
+    pub failure: Option<String>,
+}
+
+impl From<ExecExit> for CommandExit {
+    fn from(exit: ExecExit) -> Self {
+        Self {
+            exit_code: exit.exit_code,
+            signal: (exit.signal != 0).then_some(exit.signal),
+            timed_out: exit.timed_out,
+            duration: Duration::from_micros(exit.duration_us),
+            failure: (!exit.spawn_message.is_empty()).then_some(exit.spawn_message),
+        }
+    }
+}
+
+/// Writes to a running command. Every call waits while the command does not read.
+#[derive(Debug, Clone)]
+pub struct CommandInput(mpsc::Sender<ExecInput>);
+
+impl CommandInput {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<ExecInput>) {
+        let (sender, receiver) = mpsc::channel(INPUT_QUEUE);
+        (Self(sender), receiver)
+    }
+
+    async fn send(&self, input: exec_input::Input) {
+        // A command that has ended reads nothing more; its exit tells the rest.
+        drop(self.0.send(ExecInput { input: Some(input) }).await);
+    }
+
+    /// Writes to standard input. Without effect once the command has ended.
+    pub async fn write(&self, mut bytes: Bytes) {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(OUTPUT_CHUNK_BYTES));
+            self.send(exec_input::Input::Stdin(piece)).await;
+        }
+    }
+
+    /// Ends standard input.
+    pub async fn close(&self) {
+        self.send(exec_input::Input::StdinClosed(StdinClosed {})).await;
+    }
+
+    /// Sends the command's process group a signal.
+    pub async fn signal(&self, signal: Signal) {
+        self.send(exec_input::Input::Signal(signal.number())).await;
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Guest { output: tonic::Streaming<ExecOutput>, machine: MachineId, workspace: Workspace },
+    Host(HostCommand),
+}
+
+/// A running command. Dropping it detaches: the command goes on, its output goes to the journal. (A command on the host is killed.)
+#[derive(Debug)]
+pub struct Execution {
+    source: Source,
+    input: CommandInput,
+    sequence: Option<u64>,
+    ended: bool,
+    end: Option<tokio::time::Instant>,
+    accelerator: Option<&'static str>,
+    cwd: String,
+}
+
+impl Execution {
+    pub(crate) fn on_host(command: HostCommand, input: CommandInput, cwd: String) -> Self {
+        Self { source: Source::Host(command), input, sequence: None, ended: false, end: None, accelerator: None, cwd }
+    }
+
+    /// Returns its number in the workspace's journal; a command on the host has none.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// Returns where it runs.
+    #[must_use]
+    pub const fn mode(&self) -> ExecutionMode {
+        match self.source {
+            Source::Guest { .. } => ExecutionMode::Guest,
+            Source::Host(_) => ExecutionMode::HostCompat,
+        }
+    }
+
+    /// Returns a handle to write to it.
+    #[must_use]
+    pub fn input(&self) -> CommandInput {
+        self.input.clone()
+    }
+
+    /// Waits for what the command does next; `None` after its exit. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The machine went away, or the command's time and a grace are over without word of its end.
+    pub async fn next(&mut self) -> Result<Option<ExecEvent>> {
+        match self.end {
+            Some(end) => match tokio::time::timeout_at(end, self.receive()).await {
+                Ok(event) => event,
+                Err(_) => Err(self.overdue()),
+            },
+            None => self.receive().await,
+        }
+    }
+
+    fn label(&self) -> &str {
+        match &self.source {
+            Source::Guest { workspace, .. } => workspace.label(),
+            Source::Host(_) => "of the host",
+        }
+    }
+
+    fn overdue(&self) -> Error {
+        let cause = Cause::new(format!("nothing was heard of the command's end {} s after its time was up", TIMEOUT_GRACE.as_secs()));
+        Error::workspace("run a command in", self.label(), ErrorKind::DeadlineExceeded, cause)
+    }
+
+    async fn receive(&mut self) -> Result<Option<ExecEvent>> {
+        match &mut self.source {
+            Source::Host(command) => command.next().await,
+            Source::Guest { output, machine, workspace } => loop {
+                let message = match output.message().await {
+                    Ok(message) => message,
+                    Err(status) => return Err(workspace.pyro().call_failed(machine, "run a command in", workspace.label(), &status).await),
+                };
+                let Some(message) = message else { return if self.ended { Ok(None) } else { Err(ended_without_exit(workspace.label())) } };
+                return Ok(Some(match message.output {
+                    Some(exec_output::Output::Stdout(bytes)) => ExecEvent::Stdout(bytes),
+                    Some(exec_output::Output::Stderr(bytes)) => ExecEvent::Stderr(bytes),
+                    Some(exec_output::Output::Exit(exit)) => {
+                        self.ended = true;
+                        ExecEvent::Exited(exit.into())
+                    }
+                    Some(exec_output::Output::Started(started)) => {
+                        self.sequence = Some(started.sequence);
+                        continue;
+                    }
+                    None => continue,
+                }));
+            },
+        }
+    }
+
+    /// Waits for the end and keeps head and tail of the output.
+    pub(crate) async fn collect(mut self, limit: MaxOutputBytes, yield_after: Option<Duration>) -> Result<CommandAnswer> {
+        let mut output = Collected::new(limit);
+        let deadline = yield_after.map(|duration| tokio::time::Instant::now() + duration);
+        let exit = loop {
+            let event = match deadline {
+                Some(deadline) => match tokio::time::timeout_at(deadline, self.next()).await {
+                    Ok(event) => event?,
+                    Err(_) => break None,
+                },
+                None => self.next().await?,
+            };
+            match event {
+                Some(ExecEvent::Exited(exit)) => break Some(exit),
+                Some(event) => output.push(&event),
+                None => return Err(ended_without_exit(self.label())),
+            }
+        };
+        Ok(self.answer(output, exit))
+    }
+
+    /// Makes the contract's answer of what was collected; without an exit the command still runs.
+    #[must_use]
+    pub fn answer(&self, output: Collected, exit: Option<CommandExit>) -> CommandAnswer {
+        let output = output.finish();
+        let workspace_id = match &self.source {
+            Source::Guest { workspace, .. } => Some(workspace.id().to_string()),
+            Source::Host(_) => None,
+        };
+        let state = if exit.is_some() { CommandState::Exited } else { CommandState::Running };
+        let exit = exit.unwrap_or_default();
+        let ended = state == CommandState::Exited;
+        CommandAnswer {
+            workspace_id,
+            sequence: self.sequence,
+            state,
+            exit_code: ended.then_some(exit.exit_code),
+            signal: exit.signal,
+            timed_out: exit.timed_out,
+            duration_ms: ended.then(|| milliseconds(exit.duration)),
+            cwd: self.cwd.clone(),
+            stdout: output.stdout,
+            stderr: output.stderr,
+            stdout_bytes: output.stdout_bytes,
+            stderr_bytes: output.stderr_bytes,
+            truncated: output.truncated,
+            failure: exit.failure,
+            execution_mode: self.mode(),
+            accelerator: self.accelerator.map(ToOwned::to_owned),
+        }
+    }
+}
+
+fn ended_without_exit(label: &str) -> Error {
+    Error::workspace("run a command in", label, ErrorKind::MachineFailed, Cause::new("the call ended before the command did"))
+}
+
+/// Returns a duration in milliseconds, to the microsecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+impl Workspace {
+    /// Starts a command and returns once it has its number in the journal.
+    ///
+    /// Dropping the future may leave the command running, with its output in the journal.
+    ///
+    /// # Errors
+    /// The workspace does not run, the request passes a limit, or its machine fails. That a program is not there is no error but an
+    /// exit with code 127.
+    pub async fn start_command(&self, spec: &CommandSpec) -> Result<Execution> {
+        let record = self.record().await?;
+        self.start_command_in(&record, spec).await
+    }
+
+    pub(crate) async fn start_command_in(&self, record: &WorkspaceRecord, spec: &CommandSpec) -> Result<Execution> {
+        const OPERATION: &str = "run a command in";
+        let machine = self.running_machine(record)?;
+        let start = spec.start()?;
+        let (input, receiver) = CommandInput::channel();
+        input.send(exec_input::Input::Start(start)).await;
+        let mut client = self.pyro().supervisor(&machine, OPERATION, self.label()).await?;
+        let mut output = match client.exec(ReceiverStream::new(receiver)).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Err(self.pyro().call_failed(&machine, OPERATION, self.label(), &status).await),
+        };
+        let sequence = match output.message().await {
+            Ok(Some(ExecOutput { output: Some(exec_output::Output::Started(started)) })) => started.sequence,
+            Ok(_) => {
+                let cause = Cause::new("its supervisor answered out of order");
+                return Err(Error::workspace(OPERATION, self.label(), ErrorKind::Internal, cause));
+            }
+            Err(status) => return Err(self.pyro().call_failed(&machine, OPERATION, self.label(), &status).await),
+        };
+        Ok(Execution {
+            source: Source::Guest { output, machine, workspace: self.clone() },
+            input,
+            sequence: Some(sequence),
+            ended: false,
+            end: spec.timeout.duration().map(|duration| tokio::time::Instant::now() + duration + TIMEOUT_GRACE),
+            accelerator: Some(record.shape.accelerator.as_str()),
+            cwd: spec.cwd.to_string(),
+        })
+    }
+
+    /// Runs a command to its end, or to `yield_after`, and returns head and tail of its output.
+    ///
+    /// # Errors
+    /// As [`Self::start_command`].
+    pub async fn exec(&self, spec: CommandSpec) -> Result<CommandAnswer> {
+        self.start_command(&spec).await?.collect(spec.max_output_bytes, spec.yield_after).await
+    }
+
+    fn running_machine(&self, record: &WorkspaceRecord) -> Result<MachineId> {
+        match (&record.machine, record.state) {
+            (Some(machine), WorkspaceState::Running) => Ok(machine.clone()),
+            (_, state) => Err(Error::from(Problem::NotRunning { workspace: self.label().to_owned(), state: state.as_str() }).about(self.label())),
+        }
+    }
+}
+
+impl Pyro {
+    /// Starts the command of a request; see [`Workspace::start_command`].
+    ///
+    /// # Errors
+    /// As [`Workspace::start_command`], or there is no such workspace.
+    pub async fn start_exec(&self, request: WorkspaceExec, stdin: Stdin) -> Result<(Workspace, Execution)> {
+        let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let spec = CommandSpec { stdin, ..request.into() };
+        let execution = workspace.start_command_in(&record, &spec).await?;
+        Ok((workspace, execution))
+    }
+
+    /// Runs the command of a request; see [`Workspace::exec`].
+    ///
+    /// # Errors
+    /// As [`Workspace::exec`], or there is no such workspace.
+    pub async fn exec(&self, request: WorkspaceExec) -> Result<CommandAnswer> {
+        let spec = CommandSpec::from(request.clone());
+        let (_, execution) = self.start_exec(request, Stdin::Empty).await?;
+        execution.collect(spec.max_output_bytes, spec.yield_after).await
+    }
+
+    /// Waits for a command's end and returns how it ended, with its output from the journal.
+    ///
+    /// # Errors
+    /// There is no such workspace or command, or the machine goes away meanwhile.
+    pub async fn exec_wait(&self, request: ExecWait) -> Result<CommandAnswer> {
+        let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let known = workspace.command(request.sequence).await?;
+        if known.ended_at_ms.is_none()
+            && let Ok(machine) = workspace.running_machine(&record)
+        {
+            let timeout = request.timeout_seconds.and_then(TimeoutSeconds::duration);
+            let timeout_ms = timeout.map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX));
+            let mut client = self.supervisor(&machine, "wait for a command in", workspace.label()).await?;
+            if let Err(status) = client.exec_wait(ExecWaitRequest { sequence: request.sequence, timeout_ms }).await {
+                return Err(self.call_failed(&machine, "wait for a command in", workspace.label(), &status).await);
+            }
+        }
+        let command = workspace.command(request.sequence).await?;
+        journal::answer(&workspace, &record, command, request.max_output_bytes).await
+    }
+
+    /// Sends a command a signal.
+    ///
+    /// # Errors
+    /// There is no such workspace or command, or the machine goes away meanwhile.
+    pub async fn exec_kill(&self, request: ExecKill) -> Result<ExecKillAnswer> {
+        const OPERATION: &str = "signal a command in";
+        let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let command = workspace.command(request.sequence).await?;
+        let mut delivered = false;
+        if command.ended_at_ms.is_none()
+            && let Ok(machine) = workspace.running_machine(&record)
+        {
+            let mut client = self.supervisor(&machine, OPERATION, workspace.label()).await?;
+            delivered = match client.exec_kill(ExecKillRequest { sequence: request.sequence, signal: request.signal.number() }).await {
+                Ok(answer) => answer.into_inner().delivered,
+                Err(status) => return Err(self.call_failed(&machine, OPERATION, workspace.label(), &status).await),
+            };
+        }
+        Ok(ExecKillAnswer { workspace_id: workspace.id().to_string(), sequence: request.sequence, delivered })
+    }
+}
+

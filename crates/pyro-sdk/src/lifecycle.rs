@@ -1,0 +1,321 @@
+//! Create, start, stop and delete: the client's half of a workspace's state machine (see `pyro_store`'s registry for the whole).
+//!
+//! A machine is placed under a workspace in one of two ways, tried in this order: a standby machine is claimed, or a supervisor is started.
+//! Either way its supervisor is asked to adopt the workspace, and it, not the client, enters `running`.
+//!
+//! When a client dies in the middle, the next client command finds a row without a living machine and removes it.
+
+use std::time::Duration;
+
+use pyro_image::{Environment, EnvironmentName};
+use pyro_proto::{
+    error::ErrorKind,
+    v1::{AdoptRequest, StopRequest, adopt_progress},
+};
+use pyro_store::{
+    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, SupervisorArguments, WorkspaceId, WorkspaceState,
+    file_identity, start_supervisor,
+};
+
+use crate::{
+    Observer, Progress, Pyro, Workspace,
+    client::Reap,
+    contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
+    error::{Cause, Error, Problem, Result},
+    limits::{MemMib, VcpuCount},
+    supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
+    workspace::check_labels,
+};
+
+/// How long a supervisor may be silent while it makes a machine ready. A first template boots a kernel: 5 s here, a minute was seen with
+/// ten of them at once on two cores. It reports phases in between.
+const ADOPT_SILENCE: Duration = Duration::from_secs(180);
+/// Size of the disk for changes to `/`, sparse.
+const ROOT_DISK_GIB: u64 = 16;
+
+/// What a workspace is made of, before it has an id.
+pub(crate) struct Plan {
+    pub(crate) request: WorkspaceCreate,
+    pub(crate) one_shot: bool,
+}
+
+impl Pyro {
+    /// Creates a workspace and returns when commands run in it.
+    ///
+    /// Dropping the future before it is done leaves a workspace that the next client command removes.
+    ///
+    /// # Errors
+    /// The environment cannot be built, a limit is passed, the name is taken, or no machine can be started; nothing is left then.
+    pub async fn create_workspace(&self, request: WorkspaceCreate, observer: &Observer) -> Result<Workspace> {
+        self.create_planned(Plan { request, one_shot: false }, observer).await
+    }
+
+    pub(crate) async fn create_planned(&self, Plan { request, one_shot }: Plan, observer: &Observer) -> Result<Workspace> {
+        let labels = request.labels.into_iter().map(|label| (label.key, label.value)).collect();
+        check_labels(&labels)?;
+        // Told before minutes go into building an environment no machine could use.
+        self.qemu_identity()?;
+        let environment = self.environment(request.environment, observer).await?;
+        let shape = self.shape(environment.digest.as_str().to_owned(), request.vcpu_count, request.mem_mib, observer).await?;
+        let new = NewWorkspace {
+            id: WorkspaceId::random(),
+            name: request.name,
+            labels,
+            environment: environment.name.to_string(),
+            shape: shape.clone(),
+            disk_gib: request.disk_gib.get(),
+            root_disk_gib: ROOT_DISK_GIB,
+            ttl_seconds: request.ttl_seconds.get(),
+            on_expire: request.on_expire.into(),
+            one_shot,
+        };
+        let record = self
+            .store(move |pyro, registry| {
+                pyro.reap_with(registry, Reap::WhenDue)?;
+                registry.insert_workspace(&new)?;
+                Ok(registry.workspace(&new.id)?)
+            })
+            .await?;
+        let workspace = Workspace::new(self.clone(), &record);
+        match workspace.place("create", shape, observer).await {
+            Ok(()) => Ok(workspace),
+            Err(error) => {
+                let cleanup = workspace.erase(Duration::ZERO).await;
+                Err(error.with_cleanup("create", workspace.label(), cleanup))
+            }
+        }
+    }
+
+    /// Finds an environment, building it first when it is not there.
+    pub(crate) async fn environment(&self, name: EnvironmentName, observer: &Observer) -> Result<Environment> {
+        match self.find_environment(name).await? {
+            Some(environment) => Ok(environment),
+            None => self.pull(name, false, observer).await,
+        }
+    }
+
+    pub(crate) async fn shape(&self, environment_digest: String, vcpu_count: VcpuCount, mem_mib: MemMib, observer: &Observer) -> Result<MachineShape> {
+        let accelerator = self.accelerator(observer).await?;
+        let qemu_identity = self.qemu_identity()?;
+        Ok(MachineShape {
+            environment_digest,
+            vcpu_count: u32::try_from(vcpu_count.get()).unwrap_or(u32::MAX),
+            mem_mib: mem_mib.get(),
+            network_card: false,
+            accelerator,
+            agent_digest: pyro_image::agent::agent_digest().to_owned(),
+            qemu_identity,
+            command_line_generation: COMMAND_LINE_GENERATION,
+        })
+    }
+
+    fn qemu_identity(&self) -> Result<String> {
+        Ok(file_identity(&self.configuration().settings.qemu).map_err(|source| Problem::NoQemu { source })?)
+    }
+
+    /// Deletes a workspace.
+    ///
+    /// # Errors
+    /// There is none, or a command is running in it and the request does not insist.
+    pub async fn delete_workspace(&self, request: WorkspaceDelete) -> Result<WorkspaceDeleted> {
+        let (workspace, record) = self.find(&request.workspace, Reap::Now).await?;
+        if !request.force {
+            let count = workspace.inspect(&record).await.map_or(0, |inspected| inspected.running.len());
+            if count > 0 {
+                return Err(Error::from(Problem::CommandsRunning { workspace: workspace.label().to_owned(), count }).about(workspace.label()));
+            }
+        }
+        let name = record.name.as_ref().map(ToString::to_string);
+        workspace.delete().await?;
+        Ok(WorkspaceDeleted { workspace_id: record.id.to_string(), name, deleted: true })
+    }
+}
+
+impl Workspace {
+    /// Gives the workspace a machine and waits until it runs.
+    async fn place(&self, operation: &'static str, shape: MachineShape, observer: &Observer) -> Result<()> {
+        let (id, key) = (self.id().clone(), shape.key());
+        let claimed = self.pyro().store(move |_, registry| Ok(registry.claim_standby(&id, &key)?)).await?;
+        if let Some(machine) = claimed {
+            match self.adopt(operation, &machine, observer).await {
+                Ok(()) => return Ok(()),
+                // The standby machine died or was broken. It never touched the workspace's disks, so another machine can have them.
+                Err(error) if is_machines_fault(&error) => {
+                    observer.notify(Progress::Machine { phase: format!("a standby machine failed ({error}); starting another") });
+                    self.pyro().bury_machine(&machine, Duration::ZERO).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let machine = self.start_machine(operation, shape).await?;
+        self.adopt(operation, &machine, observer).await
+    }
+
+    async fn start_machine(&self, operation: &'static str, shape: MachineShape) -> Result<MachineId> {
+        let machine = NewMachine { id: MachineId::random(), shape, role: MachineRole::Workspace, workspace: Some(self.id().clone()) };
+        let id = machine.id.clone();
+        let start = move |pyro: &Pyro, registry: &mut pyro_store::Registry| {
+            let settings = pyro.configuration().settings.clone();
+            let arguments = SupervisorArguments { machine: machine.id.clone(), dirs: pyro.dirs().clone(), settings };
+            Ok(start_supervisor(pyro.binary(), &arguments, &machine, registry)?)
+        };
+        let mut child = self.pyro().store(start).await.map_err(|error| {
+            Error::workspace(operation, self.label(), error.kind(), Cause::new(error.to_string()).because(error.causes())).about(self.label())
+        })?;
+        // The supervisor outlives this process; while this one lives, somebody must take its exit status or it stays a zombie.
+        std::thread::spawn(move || child.wait());
+        Ok(id)
+    }
+
+    async fn adopt(&self, operation: &'static str, machine: &MachineId, observer: &Observer) -> Result<()> {
+        let silent = || Error::workspace(operation, self.label(), ErrorKind::MachineFailed, Cause::new(format!("its supervisor said nothing for {} s", ADOPT_SILENCE.as_secs())));
+        let mut client = self.pyro().supervisor(machine, operation, self.label()).await?;
+        let request = AdoptRequest { workspace_id: self.id().to_string() };
+        let mut progress = match tokio::time::timeout(ADOPT_SILENCE, client.adopt(request)).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return Err(self.pyro().call_failed(machine, operation, self.label(), &status).await),
+            Err(_) => return Err(silent()),
+        };
+        loop {
+            let message = match tokio::time::timeout(ADOPT_SILENCE, progress.message()).await {
+                Ok(Ok(message)) => message,
+                Ok(Err(status)) => return Err(self.pyro().call_failed(machine, operation, self.label(), &status).await),
+                Err(_) => return Err(silent()),
+            };
+            match message.map(|message| message.progress) {
+                Some(Some(adopt_progress::Progress::Ready(_))) => return Ok(()),
+                Some(Some(adopt_progress::Progress::Phase(phase))) => observer.notify(Progress::Machine { phase }),
+                // A phase of a newer supervisor.
+                Some(None) => {}
+                None => {
+                    let ended = tonic::Status::unavailable("the supervisor ended the call before the machine was ready");
+                    return Err(self.pyro().call_failed(machine, operation, self.label(), &ended).await);
+                }
+            }
+        }
+    }
+
+    /// Starts a stopped workspace; one that runs is left as it is.
+    ///
+    /// Dropping the future before it is done leaves a workspace that the next client command finds stopped.
+    ///
+    /// # Errors
+    /// It is being created, stopped or deleted, or no machine can be started; it is stopped again then.
+    pub async fn start(&self, observer: &Observer) -> Result<WorkspaceStatus> {
+        let record = self.record().await?;
+        if record.state == WorkspaceState::Running {
+            return self.status().await;
+        }
+        let limits = (VcpuCount::new(record.shape.vcpu_count.into()), MemMib::new(record.shape.mem_mib));
+        let shape = self.pyro().shape(record.shape.environment_digest.clone(), limits.0?, limits.1?, observer).await?;
+        let id = self.id().clone();
+        self.pyro()
+            .store(move |_, registry| Ok(registry.change_state(&id, &[WorkspaceState::Stopped], WorkspaceState::Starting)?))
+            .await
+            .map_err(|error| error.about(self.label()))?;
+        if let Err(error) = self.place("start", shape, observer).await {
+            let cleanup = self.fall_back_to_stopped(&error).await;
+            return Err(error.with_cleanup("start", self.label(), cleanup));
+        }
+        self.status().await
+    }
+
+    async fn fall_back_to_stopped(&self, error: &Error) -> Result<()> {
+        if let Some(machine) = self.record().await?.machine {
+            self.pyro().bury_machine(&machine, Duration::ZERO).await?;
+        }
+        let (id, reason) = (self.id().clone(), format!("could not be started: {error}"));
+        self.pyro()
+            .store(move |_, registry| {
+                // The supervisor may have got further than its last word; what it entered stays.
+                if registry.workspace(&id)?.state == WorkspaceState::Starting {
+                    registry.mark_stopped(&id, &reason)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Stops the workspace: processes end, disks stay. One that is stopped is left as it is.
+    ///
+    /// Dropping the future does not call the stop off.
+    ///
+    /// # Errors
+    /// It is being created, started or deleted. A machine that does not stop in a minute is killed, and that is no error: its disks
+    /// are as after a power cut.
+    pub async fn stop(&self) -> Result<WorkspaceStatus> {
+        let record = self.record().await?;
+        let Some(machine) = record.machine.clone().filter(|_| matches!(record.state, WorkspaceState::Running | WorkspaceState::Stopping)) else {
+            return match record.state {
+                WorkspaceState::Stopped => self.status().await,
+                state => Err(Error::from(pyro_store::StoreError::WrongState { workspace: self.label().to_owned(), state: state.as_str() }).about(self.label())),
+            };
+        };
+        if let Err(error) = self.ask_to_stop(&machine, "requested", STOP_DEADLINE).await
+            && error.kind() == ErrorKind::HostDiskFull
+        {
+            // The guest waits for space to write to; killing it would lose what it has not written.
+            return Err(error);
+        }
+        self.pyro().bury_machine(&machine, DELETE_DEADLINE).await?;
+        // A supervisor that was killed has not entered the stop.
+        self.pyro().reap().await?;
+        self.status().await
+    }
+
+    /// Deletes the workspace with everything that runs in it.
+    ///
+    /// Dropping the future leaves a workspace in state `deleting`, which the next client command removes.
+    ///
+    /// # Errors
+    /// The host refuses to remove a file.
+    pub async fn delete(&self) -> Result<()> {
+        let id = self.id().clone();
+        let machine = self
+            .pyro()
+            .store(move |_, registry| {
+                registry.change_state(&id, &WorkspaceState::ALL, WorkspaceState::Deleting)?;
+                Ok(registry.workspace(&id)?.machine)
+            })
+            .await
+            .map_err(|error| error.about(self.label()))?;
+        if let Some(machine) = machine {
+            // A supervisor that does not answer is killed below.
+            drop(self.ask_to_stop(&machine, "deleted", DELETE_DEADLINE).await);
+        }
+        self.erase(DELETE_DEADLINE).await
+    }
+
+    /// Removes the workspace and its machine, which has `patience` to end by itself.
+    pub(crate) async fn erase(&self, patience: Duration) -> Result<()> {
+        match self.record().await {
+            Ok(record) => {
+                if let Some(machine) = &record.machine {
+                    self.pyro().bury_machine(machine, patience).await?;
+                }
+            }
+            // The supervisor or another client was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let id = self.id().clone();
+        self.pyro().store(move |pyro, registry| Ok(registry.erase_workspace(pyro.dirs(), &id)?)).await
+    }
+
+    async fn ask_to_stop(&self, machine: &MachineId, reason: &str, deadline: Duration) -> Result<()> {
+        let ask = async {
+            let mut client = self.pyro().supervisor(machine, "stop", self.label()).await?;
+            match client.stop(StopRequest { reason: reason.to_owned() }).await {
+                Ok(_) => Ok(()),
+                Err(status) => Err(self.pyro().call_failed(machine, "stop", self.label(), &status).await),
+            }
+        };
+        let late = |_| Error::workspace("stop", self.label(), ErrorKind::DeadlineExceeded, Cause::new(format!("it did not end within {} s", deadline.as_secs())));
+        tokio::time::timeout(deadline, ask).await.map_err(late)?
+    }
+}
+
+/// Tells whether another machine may do better.
+fn is_machines_fault(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::MachineFailed | ErrorKind::Internal | ErrorKind::Incompatible | ErrorKind::DeadlineExceeded | ErrorKind::Io)
+}

@@ -1,0 +1,117 @@
+//! The tree of commands. What each takes comes from the contract's request, flattened into the command's own arguments.
+
+use clap::{Parser, Subcommand};
+use pyro_sdk::config::AcceleratorChoice;
+
+use super::FailureStyle;
+use crate::commands;
+
+/// Disposable microVM workspaces for coding agents
+#[derive(Debug, Parser)]
+#[command(name = "pyro", version, arg_required_else_help = true, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// How guests run: `auto` tries hardware virtualization and falls back to translation, `kvm`, or `tcg`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) accelerator: Option<AcceleratorChoice>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(commands::run::Arguments),
+    /// Work with workspaces
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    /// Work with environments
+    #[command(subcommand)]
+    Env(EnvCommand),
+    Prepare(commands::prepare::Arguments),
+    Doctor(commands::doctor::Arguments),
+    Demo(commands::demo::Arguments),
+    /// See and free what Pyro takes on this host
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// See the configuration
+    #[command(subcommand)]
+    Config(commands::config::Arguments),
+    Completions(commands::completions::Arguments),
+    Man(commands::man::Arguments),
+    Version(commands::version::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    Create(commands::create::Arguments),
+    List(commands::list::Arguments),
+    Status(commands::status::Arguments),
+    Update(commands::update::Arguments),
+    Exec(commands::exec::Arguments),
+    ExecWait(commands::exec_wait::Arguments),
+    ExecKill(commands::exec_kill::Arguments),
+    Logs(commands::logs::Arguments),
+    Stop(commands::stop::Arguments),
+    Start(commands::start::Arguments),
+    Delete(commands::delete::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    List(commands::env_list::Arguments),
+    Pull(commands::env_pull::Arguments),
+    Inspect(commands::env_inspect::Arguments),
+    Prune(commands::env_prune::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    Df(commands::system_df::Arguments),
+    Prune(commands::system_prune::Arguments),
+}
+
+impl Command {
+    pub(super) fn wants_json(&self) -> bool {
+        match self {
+            Self::Run(arguments) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Create(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::List(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Status(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Update(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Exec(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::ExecWait(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::ExecKill(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Logs(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Stop(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Start(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Delete(arguments)) => arguments.json,
+            Self::Env(EnvCommand::List(arguments)) => arguments.json,
+            Self::Env(EnvCommand::Pull(arguments)) => arguments.json,
+            Self::Env(EnvCommand::Inspect(arguments)) => arguments.json,
+            Self::Env(EnvCommand::Prune(arguments)) => arguments.json,
+            Self::Prepare(arguments) => arguments.json,
+            Self::Doctor(arguments) => arguments.json,
+            Self::System(SystemCommand::Df(arguments)) => arguments.json,
+            Self::System(SystemCommand::Prune(arguments)) => arguments.json,
+            Self::Config(commands::config::Arguments::Show { json }) => *json,
+            Self::Version(arguments) => arguments.json,
+            Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    pub(super) fn failure_style(&self) -> FailureStyle {
+        match self {
+            Self::Run(_) => FailureStyle::Exec(commands::run::STATUS_NAME),
+            Self::Workspace(WorkspaceCommand::Exec(_)) => FailureStyle::Exec(commands::exec::STATUS_NAME),
+            Self::Workspace(_)
+            | Self::Env(_)
+            | Self::Prepare(_)
+            | Self::Doctor(_)
+            | Self::Demo(_)
+            | Self::System(_)
+            | Self::Config(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Version(_) => FailureStyle::ByKind,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a command is handed: a printer, and an installation opened when it is first asked for.
+
+use pyro_sdk::{
+    Observer, Pyro, PyroOptions,
+    config::{AcceleratorChoice, Configuration, Flags},
+    edge,
+};
+
+use crate::render::Printer;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// An operation failed.
+    Pyro(pyro_sdk::Error),
+    /// Our own output cannot be written.
+    Output(std::io::Error),
+    /// Something is not as this program believes.
+    Bug(String),
+}
+
+impl From<pyro_sdk::Error> for Failure {
+    fn from(error: pyro_sdk::Error) -> Self {
+        Self::Pyro(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// A command's exit code, or why it has none.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// What a command is handed.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) printer: Printer,
+    flags: Flags,
+}
+
+impl Context {
+    pub(crate) fn new(printer: Printer, accelerator: Option<AcceleratorChoice>) -> Self {
+        Self { printer, flags: Flags { accelerator } }
+    }
+
+    /// Opens the installation the environment describes.
+    pub(crate) fn pyro(&self) -> Result<Pyro, Failure> {
+        let dirs = edge::dirs_from_env()?;
+        let configuration = edge::configuration_from_env(&dirs, self.flags)?;
+        // This very binary is also the supervisor, so the two are never of different versions.
+        let binary = std::env::current_exe().map_err(|error| Failure::Bug(format!("cannot find this program's own file: {error}")))?;
+        Ok(Pyro::open(PyroOptions { dirs, configuration, binary })?)
+    }
+
+    pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {
+        Ok(edge::configuration_from_env(&edge::dirs_from_env()?, self.flags)?)
+    }
+
+    pub(crate) fn observer(&self) -> Observer {
+        self.printer.observer()
+    }
+}

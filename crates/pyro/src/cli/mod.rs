@@ -1,0 +1,119 @@
+//! The command line: what it looks like, how it is resolved, and how a command's result becomes an exit code.
+//!
+//! `pyro --version` and a supervisor's start are on paths where a millisecond shows. So the hidden words are looked at before clap, the
+//! event loop has one thread, and folders, configuration and registry are touched only by commands that need them.
+
+mod arguments;
+mod context;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser as _;
+use pyro_sdk::ErrorKind;
+
+#[cfg(test)]
+pub(crate) use self::tests::check_file;
+pub(crate) use self::{
+    arguments::{Cli, Command, EnvCommand, SystemCommand, WorkspaceCommand},
+    context::{Context, Failure, Outcome},
+};
+use crate::{commands, render::Printer, supervise};
+
+/// Exit code of `run` and `exec` for Pyro's own failures: the guest command has all others.
+const EXEC_FAILED: u8 = 125;
+
+/// Runs the command line.
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    if let [_, word, argument] = arguments.as_slice() {
+        match (word.to_str(), argument.to_str()) {
+            (Some("__supervise"), Some(argument)) => return supervise::supervise(argument),
+            (Some("__machine"), Some(argument)) => return supervise::machine(argument),
+            _ => {}
+        }
+    }
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => run(cli),
+        Err(error) => usage::report(&arguments, &error),
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let printer = Printer::new(cli.command.wants_json());
+    let style = cli.command.failure_style();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return printer.bug(&format!("cannot start the event loop: {error}")),
+    };
+    let context = Context::new(printer, cli.accelerator);
+    let outcome = runtime.block_on(dispatch(cli.command, &context));
+    // What still runs on a blocking thread (a pull that was given up) must not hold the exit.
+    runtime.shutdown_background();
+    finish(&printer, style, outcome)
+}
+
+fn finish(printer: &Printer, style: FailureStyle, outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Pyro(error)) => {
+            printer.failure(&error);
+            match style {
+                FailureStyle::ByKind => ExitCode::from(error.kind().exit_code()),
+                FailureStyle::Exec(name) => {
+                    printer.status(name, &[("error_kind", error.kind().code().into()), ("exit_code", EXEC_FAILED.into())]);
+                    ExitCode::from(EXEC_FAILED)
+                }
+            }
+        }
+        Err(Failure::Bug(text)) => printer.bug(&text),
+        // Whoever read our output has had enough; there is nobody to tell.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(141),
+        Err(Failure::Output(error)) => {
+            printer.warning(&format!("cannot write the output: {error}"));
+            ExitCode::from(ErrorKind::Io.exit_code())
+        }
+    }
+}
+
+/// Which exit code Pyro's own failures have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureStyle {
+    /// The kind's.
+    ByKind,
+    /// 125, with the kind in a status line of this name.
+    Exec(&'static str),
+}
+
+async fn dispatch(command: Command, context: &Context) -> Outcome {
+    match command {
+        Command::Run(arguments) => commands::run::run(arguments, context).await,
+        Command::Env(EnvCommand::List(arguments)) => commands::env_list::run(arguments, context).await,
+        Command::Env(EnvCommand::Pull(arguments)) => commands::env_pull::run(arguments, context).await,
+        Command::Env(EnvCommand::Inspect(arguments)) => commands::env_inspect::run(arguments, context).await,
+        Command::Env(EnvCommand::Prune(arguments)) => commands::env_prune::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Create(arguments)) => commands::create::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::List(arguments)) => commands::list::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Status(arguments)) => commands::status::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Update(arguments)) => commands::update::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Exec(arguments)) => commands::exec::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::ExecWait(arguments)) => commands::exec_wait::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::ExecKill(arguments)) => commands::exec_kill::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Logs(arguments)) => commands::logs::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Stop(arguments)) => commands::stop::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Start(arguments)) => commands::start::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,
+        Command::Prepare(arguments) => commands::prepare::run(arguments, context).await,
+        Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
+        Command::Demo(arguments) => commands::demo::run(arguments, context).await,
+        Command::System(SystemCommand::Df(arguments)) => commands::system_df::run(arguments, context).await,
+        Command::System(SystemCommand::Prune(arguments)) => commands::system_prune::run(arguments, context).await,
+        Command::Config(arguments) => commands::config::run(arguments, context),
+        Command::Completions(arguments) => commands::completions::run(arguments, context),
+        Command::Man(arguments) => commands::man::run(arguments, context),
+        Command::Version(arguments) => commands::version::run(arguments, context),
+    }
+}

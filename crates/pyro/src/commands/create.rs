@@ -1,0 +1,33 @@
+//! `pyro workspace create`.
+
+use clap::Args;
+use pyro_sdk::contract::WorkspaceCreate;
+
+use crate::cli::{Context, Outcome};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    request: WorkspaceCreate,
+    /// Print the id alone
+    #[arg(long, conflicts_with = "json")]
+    id_only: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let started = std::time::Instant::now();
+    let workspace = context.pyro()?.create_workspace(arguments.request, &context.observer()).await?;
+    if arguments.json {
+        context.printer.answer(&workspace.status().await?, |_| String::new())?;
+        return Ok(0);
+    }
+    context.printer.content(&format!("{}\n", workspace.id()))?;
+    if !arguments.id_only {
+        let fields = [("workspace_id", workspace.id().as_str().into()), ("state", "running".into()), ("duration_ms", started.elapsed().as_millis().to_string().into())];
+        context.printer.status("workspace-create", &fields);
+    }
+    Ok(0)
+}

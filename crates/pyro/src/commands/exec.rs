@@ -1,0 +1,49 @@
+//! `pyro workspace exec`.
+
+use std::time::Duration;
+
+use clap::Args;
+use pyro_sdk::{
+    Collected, Stdin,
+    contract::WorkspaceExec,
+};
+
+use super::stream::{self, End, Follow};
+use crate::cli::{Context, Outcome};
+
+pub(crate) const STATUS_NAME: &str = "workspace-exec";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    request: WorkspaceExec,
+    /// Forward standard input to the command
+    #[arg(long)]
+    stdin: bool,
+    /// Leave once the command runs; its output goes to the journal
+    #[arg(long, conflicts_with_all = ["stdin", "yield_after_ms"])]
+    detach: bool,
+    /// Print one JSON object with head and tail of the output, instead of streaming it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let request = arguments.request;
+    let follow = Follow {
+        stdin: arguments.stdin,
+        yield_after: request.yield_after_ms.map(|milliseconds| Duration::from_millis(milliseconds.get())),
+        max_output_bytes: request.max_output_bytes,
+    };
+    let stdin = if arguments.stdin { Stdin::Open } else { Stdin::Empty };
+    let (_, mut execution) = context.pyro()?.start_exec(request, stdin).await?;
+    if arguments.detach {
+        let answer = execution.answer(Collected::new(follow.max_output_bytes), None);
+        if !arguments.json {
+            context.printer.content(&format!("{}\n", answer.sequence.unwrap_or_default()))?;
+        }
+        return stream::conclude(&context.printer, STATUS_NAME, &End::Yielded, &answer);
+    }
+    let (end, answer) = stream::follow(&mut execution, &context.printer, follow).await?;
+    stream::conclude(&context.printer, STATUS_NAME, &end, &answer)
+}

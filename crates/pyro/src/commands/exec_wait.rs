@@ -1,0 +1,39 @@
+//! `pyro workspace exec-wait`.
+
+use clap::Args;
+use pyro_sdk::{
+    ErrorKind,
+    contract::{CommandState, ExecWait, Operation as _},
+};
+
+use super::stream::{self, End};
+use crate::{
+    cli::{Context, Outcome},
+    render::Stream,
+};
+
+const STATUS_NAME: &str = "workspace-exec-wait";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    request: ExecWait,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
+    if !arguments.json {
+        context.printer.bytes(Stream::Stdout, answer.stdout.as_bytes())?;
+        context.printer.bytes(Stream::Stderr, answer.stderr.as_bytes())?;
+    }
+    stream::conclude(&context.printer, STATUS_NAME, &End::Yielded, &answer)?;
+    Ok(match (answer.state, answer.exit_code) {
+        (CommandState::Running, _) => ErrorKind::DeadlineExceeded.exit_code(),
+        (CommandState::Exited, Some(code)) => u8::try_from(code).unwrap_or(u8::MAX),
+        // Its end is not known: the machine went away.
+        (CommandState::Exited, None) => ErrorKind::MachineFailed.exit_code(),
+    })
+}

@@ -1,0 +1,28 @@
+//! `pyro man`.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _};
+
+use crate::cli::{Cli, Context, Outcome};
+
+/// Print the manual page, or write one page per command into a folder
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Folder for `pyro.1` and one page per command; it must exist
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let command = Cli::command();
+    match arguments.output {
+        Some(folder) => clap_mangen::generate_to(command, folder)?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            context.printer.content(&String::from_utf8_lossy(&page))?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,205 @@
+//! A running command at a terminal: its output live or collected, our standard input and our signals forwarded.
+
+use std::{io::Read as _, time::Duration};
+
+use bytes::Bytes;
+use pyro_sdk::{
+    Collected, CommandExit, CommandInput, ExecEvent, Execution,
+    contract::{CommandAnswer, CommandState},
+    limits::MaxOutputBytes,
+    text::Signal,
+};
+use serde_json::Value;
+use tokio::{
+    signal::unix::{self, SignalKind},
+    sync::mpsc,
+    time::Instant,
+};
+
+use crate::{
+    cli::{Failure, Outcome},
+    render::{LiveOutput, Printer, Stream},
+};
+
+/// How much of our standard input is read at once.
+const INPUT_BYTES: usize = 64 << 10;
+/// As a shell reports a program ended by SIGINT and SIGPIPE.
+const INTERRUPTED: u8 = 130;
+const PIPE_CLOSED: u8 = 141;
+
+/// Why following a command has ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The command has ended.
+    Exited(CommandExit),
+    /// The yield time is over; the command goes on.
+    Yielded,
+    /// A second interrupt: the user wants to be let go.
+    Interrupted,
+    /// Nobody reads our output any more.
+    PipeClosed,
+}
+
+/// How a command is followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Follow {
+    pub(super) stdin: bool,
+    pub(super) yield_after: Option<Duration>,
+    pub(super) max_output_bytes: MaxOutputBytes,
+}
+
+/// Where output goes.
+enum Sink {
+    Live(LiveOutput),
+    Collected(Collected),
+}
+
+impl Sink {
+    async fn take(&mut self, event: ExecEvent) -> bool {
+        match self {
+            Self::Collected(collected) => {
+                collected.push(&event);
+                true
+            }
+            Self::Live(live) => match event {
+                ExecEvent::Stdout(bytes) => live.write(Stream::Stdout, bytes).await,
+                ExecEvent::Stderr(bytes) => live.write(Stream::Stderr, bytes).await,
+                ExecEvent::Exited(_) => true,
+            },
+        }
+    }
+
+    async fn closed(&self) {
+        match self {
+            Self::Live(live) => live.closed().await,
+            Self::Collected(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Signals that are the command's rather than ours.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hang_up: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| unix::signal(kind).map_err(Failure::Output);
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, hang_up: listen(SignalKind::hangup())? })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hang_up.recv() => Signal::HUP,
+        }
+    }
+}
+
+/// Follows a command to its end, or to where we stop following it. The answer's output is empty when it went out live.
+pub(super) async fn follow(execution: &mut Execution, printer: &Printer, follow: Follow) -> Result<(End, CommandAnswer), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut sink = if printer.is_json() { Sink::Collected(Collected::new(follow.max_output_bytes)) } else { Sink::Live(LiveOutput::start()) };
+    let input = execution.input();
+    if follow.stdin {
+        tokio::spawn(forward_stdin(input.clone()));
+    }
+    let deadline = follow.yield_after.map(|duration| Instant::now() + duration);
+    let mut interrupts = 0;
+    let end = loop {
+        tokio::select! {
+            event = execution.next() => match event? {
+                Some(ExecEvent::Exited(exit)) => break End::Exited(exit),
+                Some(event) => if !sink.take(event).await { break End::PipeClosed },
+                None => break End::Interrupted,
+            },
+            signal = signals.next() => {
+                interrupts += u32::from(signal == Signal::INT);
+                if interrupts > 1 {
+                    break End::Interrupted;
+                }
+                // Not awaited here: a command that reads no input must not keep its output from being shown.
+                let input = input.clone();
+                tokio::spawn(async move { input.signal(signal).await });
+            },
+            () = until(deadline) => break End::Yielded,
+            () = sink.closed() => break End::PipeClosed,
+        }
+    };
+    if matches!(end, End::PipeClosed) {
+        // As if it had written to the closed pipe itself.
+        input.signal(Signal::PIPE).await;
+    }
+    let exit = if let End::Exited(exit) = &end { Some(exit.clone()) } else { None };
+    let collected = match sink {
+        Sink::Collected(collected) => collected,
+        Sink::Live(live) => {
+            live.finish()?;
+            Collected::new(follow.max_output_bytes)
+        }
+    };
+    Ok((end, execution.answer(collected, exit)))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends our standard input to the command. Reading blocks, so it has a thread of its own, which the end of the process takes along.
+async fn forward_stdin(input: CommandInput) {
+    let (sender, mut pieces) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut buffer = vec![0; INPUT_BYTES];
+        loop {
+            match stdin.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    if sender.blocking_send(Bytes::copy_from_slice(&buffer[..count])).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // A terminal that went away has no more input.
+                Err(_) => return,
+            }
+        }
+    });
+    while let Some(piece) = pieces.recv().await {
+        input.write(piece).await;
+    }
+    input.close().await;
+}
+
+/// Prints the answer and the status line, and returns the exit code.
+pub(super) fn conclude(printer: &Printer, name: &str, end: &End, answer: &CommandAnswer) -> Outcome {
+    if printer.is_json() {
+        printer.answer(answer, |_| String::new())?;
+    }
+    let number = |value: Option<f64>| value.map_or(Value::Null, |value| format!("{value:.0}").into());
+    printer.status(
+        name,
+        &[
+            ("workspace_id", answer.workspace_id.clone().into()),
+            ("sequence", answer.sequence.into()),
+            ("state", if answer.state == CommandState::Running { "running".into() } else { Value::Null }),
+            ("execution_mode", if answer.workspace_id.is_none() { answer.execution_mode.as_str().into() } else { Value::Null }),
+            ("exit_code", answer.exit_code.into()),
+            ("duration_ms", number(answer.duration_ms)),
+            ("timed_out", if answer.timed_out { true.into() } else { Value::Null }),
+            ("failure", answer.failure.clone().into()),
+        ],
+    );
+    Ok(match end {
+        End::Exited(exit) => u8::try_from(exit.exit_code).unwrap_or(u8::MAX),
+        End::Yielded => 0,
+        End::Interrupted => INTERRUPTED,
+        End::PipeClosed => PIPE_CLOSED,
+    })
+}

@@ -1,0 +1,24 @@
+//! `pyro workspace update`.
+
+use clap::Args;
+use pyro_sdk::contract::{Operation as _, WorkspaceUpdate};
+
+use crate::{
+    cli::{Context, Outcome},
+    render,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    request: WorkspaceUpdate,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
+    context.printer.answer(&answer, render::workspace)?;
+    Ok(0)
+}

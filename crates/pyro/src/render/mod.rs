@@ -1,0 +1,190 @@
+//! The only printer. Data goes to standard output, everything else to standard error; nothing is coloured.
+
+mod answers;
+mod live;
+mod progress;
+mod table;
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use pyro_sdk::{Error, ErrorKind, Observer};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub(crate) use self::{
+    answers::{check_lines, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
+    live::{LiveOutput, Stream},
+    table::duration,
+};
+
+/// Prints, in the form the command was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a command's answer: one object, keys sorted, or `text`.
+    pub(crate) fn answer<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+        if self.json { self.content(&json_text(answer)) } else { self.content(&text(answer)) }
+    }
+
+    /// Prints content as it is.
+    pub(crate) fn content(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Prints bytes as they are.
+    pub(crate) fn bytes(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        match stream {
+            Stream::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+            Stream::Stderr => io::stderr().lock().write_all(bytes),
+        }
+    }
+
+    /// Prints the one bracketed line that tells programs how a command ended. An object on standard output says it already.
+    pub(crate) fn status(&self, name: &str, fields: &[(&str, Value)]) {
+        if !self.json {
+            note(&status_line(name, fields));
+        }
+    }
+
+    /// Prints a failure in the form people read, or as an object.
+    pub(crate) fn failure(&self, error: &Error) {
+        if self.json {
+            // Nobody is left to tell when this cannot be written.
+            drop(self.content(&json_text(&failure_object(error))));
+        } else {
+            note(failure_text(error).trim_end());
+        }
+    }
+
+    /// Prints something that did not stop the command.
+    pub(crate) fn warning(&self, text: &str) {
+        note(&format!("warning: {text}"));
+    }
+
+    /// Announces a bug.
+    pub(crate) fn bug(&self, text: &str) -> ExitCode {
+        note(&format!("error: {text}\n\nhint: {}", ErrorKind::Internal.hint()));
+        ExitCode::from(ErrorKind::Internal.exit_code())
+    }
+
+    /// Prints help that was asked for.
+    pub(crate) fn help(&self, text: &clap::builder::StyledStr) -> io::Result<()> {
+        self.content(&text.to_string())
+    }
+
+    /// Prints what is wrong with a command line.
+    pub(crate) fn usage(&self, text: &clap::builder::StyledStr) {
+        note(text.to_string().trim_end());
+    }
+
+    /// Makes an observer that shows progress: as a bar to a person, as lines to everyone else.
+    pub(crate) fn observer(&self) -> Observer {
+        progress::observer(io::stderr().is_terminal())
+    }
+}
+
+/// Prints a line on standard error. When that is closed there is nobody to tell.
+fn note(text: &str) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Writes an object with its keys sorted.
+pub(crate) fn json_text<T: Serialize>(value: &T) -> String {
+    // Objects of `Value` keep their keys in a sorted map.
+    let value = serde_json::to_value(value).unwrap_or_else(|error| json!({ "error": { "kind": "internal", "message": error.to_string() } }));
+    format!("{value:#}\n")
+}
+
+/// Writes `[name] key=value …`.
+pub(crate) fn status_line(name: &str, fields: &[(&str, Value)]) -> String {
+    let mut line = format!("[{name}]");
+    for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        line.push_str(&format!(" {key}={}", field(value)));
+    }
+    line
+}
+
+fn field(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) if !text.is_empty() && text.chars().all(|character| !character.is_whitespace() && !character.is_control() && character != '"') => text.to_owned(),
+        Some(_) | None => value.to_string(),
+    }
+}
+
+/// Writes a failure in three parts: what failed, why, and what to type next.
+pub(crate) fn failure_text(error: &Error) -> String {
+    let mut text = format!("error: {}\n", one_line(error));
+    for cause in error.causes() {
+        let mut lines = cause.lines();
+        text.push_str(&format!("  caused by: {}\n", lines.next().unwrap_or_default()));
+        for line in lines {
+            text.push_str(&format!("             {line}\n"));
+        }
+    }
+    text.push_str(&format!("\nhint: {}\n", error.hint()));
+    text
+}
+
+fn one_line(text: &impl Display) -> String {
+    text.to_string().replace('\n', " ")
+}
+
+fn failure_object(error: &Error) -> Value {
+    json!({ "error": { "kind": error.kind().code(), "message": error.to_string(), "causes": error.causes(), "hint": error.hint() } })
+}
+
+#[cfg(test)]
+mod tests {
+    use pyro_sdk::Failure;
+
+    use super::*;
+    use crate::cli::check_file;
+
+    #[test]
+    fn every_kind_of_failure_reads_well() {
+        let mut text = String::new();
+        for kind in ErrorKind::ALL {
+            let failure = Failure { kind: kind.into(), message: format!("cannot start workspace `api` ({})", kind.code()), causes: vec!["first cause".into(), "second cause\nwith two lines".into()] };
+            text.push_str(&format!("$ exit code {}\n{}\n", kind.exit_code(), failure_text(&failure.into())));
+        }
+        text.push_str(&json_text(&failure_object(&Failure::message(ErrorKind::NotFound, "there is no workspace `x`").into())));
+        check_file("crates/pyro/tests/snapshots/errors.txt", &text);
+    }
+
+    #[test]
+    fn status_fields_are_words_or_quoted() {
+        let fields = [("a", json!("plain")), ("b", json!("two words")), ("c", json!(3)), ("d", Value::Null), ("e", json!("")), ("f", json!(1.5))];
+        assert_eq!(status_line("x", &fields), r#"[x] a=plain b="two words" c=3 e="" f=1.5"#);
+    }
+
+    #[test]
+    fn object_has_sorted_keys() {
+        #[derive(Serialize)]
+        struct Answer {
+            b: u8,
+            a: u8,
+        }
+        assert_eq!(json_text(&Answer { b: 1, a: 2 }), "{\n  \"a\": 2,\n  \"b\": 1\n}\n");
+    }
+}

@@ -1,0 +1,122 @@
+//! Shows what takes long: a bar to a person, `[pull] phase=…` lines to everyone else.
+
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pyro_sdk::{Observer, Progress};
+use serde_json::json;
+
+use super::{note, status_line, table::duration};
+
+/// How fine a bar is drawn.
+const BAR_STEPS: u64 = 1000;
+
+pub(super) fn observer(terminal: bool) -> Observer {
+    if terminal {
+        let bar = Mutex::new(None);
+        Observer::new(move |progress| draw(&mut bar.lock().unwrap_or_else(PoisonError::into_inner), progress))
+    } else {
+        let shown = Mutex::new(None);
+        Observer::new(move |progress| {
+            if let Some(line) = line(&mut shown.lock().unwrap_or_else(PoisonError::into_inner), &progress) {
+                note(&line);
+            }
+        })
+    }
+}
+
+/// Returns the line for a progress; a phase is told once, and then at every tenth.
+fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String> {
+    match progress {
+        Progress::Pull { environment, phase, detail, fraction } => {
+            let tenth = fraction.map_or(0, |fraction| (fraction * 10.0) as u32);
+            let state = ((*phase).to_owned(), tenth);
+            if shown.as_ref() == Some(&state) {
+                return None;
+            }
+            *shown = Some(state);
+            let percent = fraction.map_or(serde_json::Value::Null, |fraction| json!((fraction * 100.0) as u32));
+            Some(status_line("pull", &[("phase", json!(phase)), ("environment", json!(environment)), ("percent", percent), ("detail", json!(detail))]))
+        }
+        Progress::Machine { phase } => Some(status_line("machine", &[("phase", json!(phase))])),
+        Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
+        other => notice(other),
+    }
+}
+
+/// Returns the line for what a person must see whatever the form.
+fn notice(progress: &Progress) -> Option<String> {
+    match progress {
+        Progress::AcceleratorFallback { verdict } => {
+            Some(format!("note: guests are translated (tcg): hardware virtualization is not usable here: {verdict}"))
+        }
+        Progress::HostCompat { reason } => {
+            Some(format!("warning: the command runs on this host, with nothing around it, because no guest could be started: {reason}"))
+        }
+        _ => None,
+    }
+}
+
+fn draw(slot: &mut Option<ProgressBar>, progress: Progress) {
+    let bar = || {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+        bar
+    };
+    match &progress {
+        Progress::Pull { environment, phase, detail, fraction } => {
+            let bar = slot.get_or_insert_with(bar);
+            match fraction {
+                Some(fraction) => {
+                    bar.set_style(style("{spinner} {prefix} {bar:30} {percent:>3} %  {wide_msg}"));
+                    bar.set_length(BAR_STEPS);
+                    bar.set_position((fraction * BAR_STEPS as f32) as u64);
+                }
+                None => bar.set_style(style("{spinner} {prefix}  {wide_msg}")),
+            }
+            bar.set_prefix(format!("{environment}: {phase}"));
+            bar.set_message(detail.clone());
+        }
+        Progress::Machine { phase } => {
+            let bar = slot.get_or_insert_with(bar);
+            bar.set_style(style("{spinner} {wide_msg}"));
+            bar.set_message(phase.clone());
+        }
+        Progress::Step { name, duration_ms } => {
+            if let Some(bar) = slot.take() {
+                bar.finish_and_clear();
+            }
+            note(&format!("{name}: {}", duration(*duration_ms)));
+        }
+        other => {
+            if let Some(text) = notice(other) {
+                match slot {
+                    Some(bar) => bar.suspend(|| note(&text)),
+                    None => note(&text),
+                }
+            }
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phase_is_told_once_and_at_every_tenth() {
+        let mut shown = None;
+        let mut pull = |fraction| {
+            let progress = Progress::Pull { environment: "debian:12".into(), phase: "download", detail: "12 packages".into(), fraction };
+            line(&mut shown, &progress)
+        };
+        assert_eq!(pull(None).unwrap(), r#"[pull] phase=download environment=debian:12 detail="12 packages""#);
+        assert_eq!(pull(Some(0.05)), None);
+        assert_eq!(pull(Some(0.55)).unwrap(), r#"[pull] phase=download environment=debian:12 percent=55 detail="12 packages""#);
+        assert_eq!(pull(Some(0.56)), None);
+    }
+}

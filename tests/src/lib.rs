@@ -1,0 +1,27 @@
+//! The kit for stories on real guests.
+//!
+//! Every test owns a fresh `PYRO_HOME`. Building an environment takes half a minute and booting a template some seconds, so both come
+//! from a pool shared by all tests of a target folder: their files never change, and a home gets them as hard links. A home that goes
+//! out of scope deletes its workspaces and then looks for anything left: a process or a socket is a failed test.
+
+mod home;
+mod output;
+mod pool;
+
+pub use home::{Home, finish};
+pub use output::Output;
+
+/// Environment of the stories: the smallest.
+pub const ENVIRONMENT: &str = "debian:12-base";
+
+/// Guest memory of the stories.
+pub const MEM_MIB: &str = "256";
+
+/// Waits until `condition` holds, looking every few milliseconds; panics with `what` after `seconds`.
+pub fn eventually(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

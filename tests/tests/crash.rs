@@ -1,0 +1,140 @@
+//! Whatever is killed, the registry is true afterwards, nothing is left, and disks can be read.
+
+use std::time::Duration;
+
+use pyro_tests::{ENVIRONMENT, Home, MEM_MIB, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.cast_signed()).expect("a process id"), Signal::KILL).expect("it runs");
+}
+
+#[test]
+fn killing_the_supervisor_ends_its_machine_and_keeps_the_disks() {
+    let home = Home::new();
+    let workspace = home.create(&[]);
+    let _ = home.sh(&workspace, "echo kept > /workspace/file; sync");
+    let (supervisor, machine) = home.processes(&workspace);
+    kill(supervisor);
+    eventually("QEMU ends with its supervisor", 10, || !std::path::Path::new(&format!("/proc/{machine}")).exists());
+    assert_eq!(home.state(&workspace), "stopped");
+    let _ = home.pyro(&["workspace", "start", &workspace]).ok();
+    assert_eq!(home.sh(&workspace, "cat /workspace/file"), "kept");
+    let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
+fn killing_qemu_fails_its_commands_and_keeps_the_disks() {
+    let home = Home::new();
+    let workspace = home.create(&[]);
+    let _ = home.sh(&workspace, "echo kept > /workspace/file; sync");
+    let running = home.start(&["workspace", "exec", &workspace, "--", "sleep", "600"]);
+    eventually("the command runs", 10, || home.status(&workspace)["command_count"] == 2);
+    let (_, machine) = home.processes(&workspace);
+    kill(machine);
+    let lost = pyro_tests::finish(running).code(125);
+    assert!(lost.stderr.contains("machine") && lost.stderr.contains("hint:"), "{}", lost.stderr);
+    eventually("the supervisor notices", 10, || home.state(&workspace) == "stopped");
+    let _ = home.pyro(&["workspace", "start", &workspace]).ok();
+    assert_eq!(home.sh(&workspace, "cat /workspace/file"), "kept");
+    let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_client_killed_at_any_moment_of_create_leaves_nothing_or_a_whole_workspace() {
+    let home = Home::new();
+    // A create takes about 300 ms here; the moments cover it from before its first write to after its last.
+    for moment_ms in (0..450).step_by(30) {
+        let mut client = home.start(&["workspace", "create", ENVIRONMENT, "--mem-mib", MEM_MIB, "--name", &format!("m{moment_ms}")]);
+        std::thread::sleep(Duration::from_millis(moment_ms));
+        drop(client.kill());
+        drop(client.wait());
+    }
+    let settled = || {
+        let listed = home.pyro(&["workspace", "list", "--json"]).ok().json().to_string();
+        !listed.contains("creating")
+    };
+    // A client that dies between its two transactions leaves a row that is removed a minute later.
+    eventually("every workspace is whole or gone", 90, settled);
+    for workspace in home.registry().workspaces().expect("readable") {
+        assert_eq!(home.sh(workspace.id.as_str(), "echo whole"), "whole");
+        let _ = home.pyro(&["workspace", "delete", workspace.id.as_str()]).ok();
+    }
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_supervisor_killed_at_any_moment_of_create_fails_the_client_clearly_and_leaves_nothing() {
+    let home = Home::new();
+    for moment_ms in (10..350).step_by(40) {
+        let client = home.start(&["workspace", "create", ENVIRONMENT, "--mem-mib", MEM_MIB]);
+        std::thread::sleep(Duration::from_millis(moment_ms));
+        for pid in home.live_processes() {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                drop(kill_process(pid, Signal::KILL));
+            }
+        }
+        let output = pyro_tests::finish(client);
+        if output.code != 0 {
+            assert_eq!(output.code, 72, "{}", output.stderr);
+            assert!(output.stderr.contains("error:") && output.stderr.contains("hint:"), "{}", output.stderr);
+        }
+    }
+    for workspace in home.registry().workspaces().expect("readable") {
+        let _ = home.pyro(&["workspace", "delete", workspace.id.as_str()]);
+    }
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_full_host_disk_is_said_and_waited_out() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    }
+    let small = SmallDisk::mount();
+    {
+        let home = Home::in_folder(small.path());
+        let workspace = home.create(&[]);
+        let fill = home.pyro(&["workspace", "exec", &workspace, "--", "sh", "-c", "dd if=/dev/urandom of=/workspace/big bs=1M count=700 conv=fsync status=none && echo done"]);
+        assert_eq!(fill.code, 125, "{fill:?}");
+        assert!(fill.stderr.contains("disk is full") && fill.stderr.contains("hint:"), "{}", fill.stderr);
+        let refused = home.exec(&workspace, &["true"]).code(125);
+        assert!(refused.stderr.contains("disk is full"), "{}", refused.stderr);
+        assert_eq!(home.status(&workspace)["host_disk_full"], true);
+        small.grow();
+        eventually("the machine goes on by itself", 30, || home.exec(&workspace, &["true"]).code == 0);
+        let waited = home.pyro(&["workspace", "exec-wait", &workspace, "1", "--json"]);
+        assert_eq!(waited.json()["exit_code"], 0, "{waited:?}");
+        assert_eq!(home.sh(&workspace, "stat -c %s /workspace/big"), (700u64 << 20).to_string());
+        let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
+        home.assert_nothing_left();
+    }
+}
+
+/// A tmpfs that can grow.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        rustix::mount::mount("pyro-test", folder.path(), "tmpfs", rustix::mount::MountFlags::empty(), Some(c"size=900m")).expect("a tmpfs");
+        Self(folder)
+    }
+
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    fn grow(&self) {
+        rustix::mount::mount_remount(self.path(), rustix::mount::MountFlags::empty(), c"size=4g").expect("it grows");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH));
+    }
+}
