@@ -73,7 +73,7 @@ fn a_supervisor_killed_at_any_moment_of_create_fails_the_client_clearly_and_leav
         std::thread::sleep(Duration::from_millis(moment_ms));
         for pid in home.live_processes() {
             if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                drop(kill_process(pid, Signal::KILL));
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
         let output = pyro_tests::finish(client);
@@ -135,6 +135,6 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH));
+        let _ = rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH);
     }
 }

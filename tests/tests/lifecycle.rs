@@ -57,7 +57,7 @@ fn files_and_an_installed_package_survive_stop_and_start_several_times() {
     for round in 0..5 {
         let _ = home.pyro(&["workspace", "stop", &workspace]).ok();
         assert_eq!(home.state(&workspace), "stopped");
-        assert!(home.live_processes().is_empty(), "a stopped workspace has no process");
+        eventually("a stopped workspace has no process", 5, || home.live_processes().is_empty());
         let _ = home.exec(&workspace, &["true"]).code(125);
         let _ = home.pyro(&["workspace", "start", &workspace]).ok();
         assert_eq!(home.sh(&workspace, "pyro-probe; dpkg-query -W -f '${Version}' pyro-probe; echo; sha256sum /workspace/data"), format!("installed\n1\n{digest}"));
@@ -144,7 +144,7 @@ fn a_standby_machine_is_claimed_once_and_replaced() {
     assert_ne!(machines[0], machines[1]);
     assert_eq!(machines.iter().filter(|machine| **machine == standby).count(), 1, "exactly one client got the standby machine");
     for id in ids.iter().chain([&first]) {
-        assert_eq!(home.sh(id, "ls -A /workspace; mount | grep -c scratch"), "0".to_owned().replace('0', "0"), "a warmed machine hands over nothing");
+        assert_eq!(home.sh(id, "ls -A /workspace; mount | grep scratch; true"), "", "a warmed machine hands over nothing");
         let _ = home.pyro(&["workspace", "delete", id]).ok();
     }
     eventually("a replacement is ready", 60, || ready().is_some());

@@ -35,7 +35,9 @@ pub(crate) fn verdict(registry: &Registry) -> Result<Known> {
 fn probe() -> Option<String> {
     match kvm::probe(kvm::DEADLINE) {
         Verdict::Usable => None,
-        obstacle @ (Verdict::Absent | Verdict::Forbidden { .. } | Verdict::TooSlow { .. } | Verdict::Broken { .. }) => Some(obstacle.to_string()),
+        obstacle @ (Verdict::Absent | Verdict::Forbidden { .. } | Verdict::TooSlow { .. } | Verdict::Broken { .. }) => {
+            Some(obstacle.to_string())
+        }
     }
 }
 

@@ -13,13 +13,7 @@ use std::{
 use pyro_store::{Dirs, MachineId, Registry, WorkspaceRecord};
 use tonic::transport::Channel;
 
-use crate::{
-    Workspace,
-    config::Configuration,
-    error::Result,
-    text::WorkspaceReference,
-    time::now_ms,
-};
+use crate::{Workspace, config::Configuration, error::Result, text::WorkspaceReference, time::now_ms};
 
 /// How old the last look for dead machines and expired workspaces may be before a command that runs often looks again.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -97,7 +91,10 @@ impl Pyro {
     }
 
     /// Runs `work` with the registry on a blocking thread.
-    pub(crate) async fn store<T: Send + 'static>(&self, work: impl FnOnce(&Self, &mut Registry) -> Result<T> + Send + 'static) -> Result<T> {
+    pub(crate) async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &mut Registry) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let pyro = self.clone();
         blocking(move || {
             let mut registry = lock(&pyro.inner.registry);

@@ -41,7 +41,7 @@ impl FromStr for AcceleratorChoice {
     fn from_str(text: &str) -> Result<Self, pyro_store::IdError> {
         Self::ALL.into_iter().find(|choice| choice.as_str() == text).ok_or_else(|| pyro_store::IdError {
             value: text.chars().take(80).collect(),
-            what: "accelerator",
+            what: "known accelerator",
             rule: "`auto`, `kvm` or `tcg`",
         })
     }
@@ -141,8 +141,11 @@ pub struct Configuration {
 
 impl Default for Configuration {
     fn default() -> Self {
-        let mut configuration =
-            Self { accelerator: AcceleratorChoice::default(), settings: Settings { retention: Retention::default(), ..Settings::default() }, values: Vec::new() };
+        let mut configuration = Self {
+            accelerator: AcceleratorChoice::default(),
+            settings: Settings { retention: Retention::default(), ..Settings::default() },
+            values: Vec::new(),
+        };
         configuration.values =
             KEYS.iter().map(|key| Configured { key: key.name, value: (key.show)(&configuration), origin: Origin::Default }).collect();
         configuration
@@ -274,7 +277,8 @@ impl Configuration {
     }
 
     fn set(&mut self, key: &Key, value: &str, origin: Origin) -> Result<(), ConfigError> {
-        let refused = || ConfigError::Value { value: value.chars().take(80).collect(), key: key.name, origin: origin.to_string(), rule: key.rule };
+        let refused =
+            || ConfigError::Value { value: value.chars().take(80).collect(), key: key.name, origin: origin.to_string(), rule: key.rule };
         (key.set)(self, value).ok_or_else(refused)?;
         let entry = Configured { key: key.name, value: (key.show)(self), origin };
         match self.values.iter_mut().find(|known| known.key == key.name) {
@@ -287,7 +291,9 @@ impl Configuration {
     /// Returns every key with its variable, accepted values and meaning, for the documentation.
     #[must_use]
     pub fn documentation() -> Vec<(&'static str, String, &'static str, &'static str)> {
-        KEYS.iter().map(|key| (key.name, variable_name(key.name), key.rule.trim_end_matches(" are").trim_end_matches(" is"), key.doc)).collect()
+        KEYS.iter()
+            .map(|key| (key.name, variable_name(key.name), key.rule.trim_end_matches(" are").trim_end_matches(" is"), key.doc))
+            .collect()
     }
 }
 

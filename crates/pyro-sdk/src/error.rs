@@ -130,17 +130,15 @@ impl Error {
             Problem::Limit(error) => error.kind(),
             Problem::Config(_) | Problem::NoHome => ErrorKind::ConfigInvalid,
             Problem::TooManyLabels { .. } | Problem::CommandTooLong { .. } => ErrorKind::LimitExceeded,
-            Problem::Id(_) | Problem::CommandMalformed | Problem::Request { .. } | Problem::HostCompatRefused { .. } => ErrorKind::InvalidArgument,
+            Problem::Id(_) | Problem::CommandMalformed | Problem::Request { .. } | Problem::HostCompatRefused { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Problem::NoBinary | Problem::NoQemu { .. } | Problem::NoKvm { .. } => ErrorKind::HostNotReady,
             Problem::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
             Problem::CommandsRunning { .. } | Problem::NotRunning { .. } => ErrorKind::WrongState,
             Problem::Workspace { kind, .. } | Problem::Reported { kind, .. } => *kind,
             Problem::Cleanup { source, .. } => source.kind(),
-            Problem::Io { source, .. } | Problem::HostCommand { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::HostDiskFull,
-                std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-                _ => ErrorKind::Io,
-            },
+            Problem::Io { source, .. } | Problem::HostCommand { source, .. } => io_kind(source),
         }
     }
 
@@ -159,9 +157,9 @@ impl Error {
             Problem::NoQemu { .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
             Problem::NoKvm { .. } => Some("run without it: `--accelerator auto` or `--accelerator tcg`".to_owned()),
             Problem::EnvironmentMissing { name } => Some(format!("build it with `pyro env pull {name}`")),
-            Problem::CommandsRunning { workspace, .. } => {
-                Some(format!("end it with `pyro workspace exec-kill {workspace} SEQUENCE`, or delete all the same with `pyro workspace delete {workspace} --force`"))
-            }
+            Problem::CommandsRunning { workspace, .. } => Some(format!(
+                "end it with `pyro workspace exec-kill {workspace} SEQUENCE`, or delete all the same with `pyro workspace delete {workspace} --force`"
+            )),
             Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
             Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
             Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
@@ -204,7 +202,8 @@ impl Error {
     /// Makes the failure of `operation` on `workspace` that another process reported.
     pub(crate) fn reported(operation: &'static str, workspace: &str, failure: Failure) -> Self {
         let kind = reported_kind(&failure);
-        Self::from(Problem::Workspace { operation, workspace: workspace.to_owned(), kind, source: Cause::of_failure(failure) }).about(workspace)
+        Self::from(Problem::Workspace { operation, workspace: workspace.to_owned(), kind, source: Cause::of_failure(failure) })
+            .about(workspace)
     }
 
     /// Makes the failure of `operation` on `workspace` for a reason found on this side.
@@ -232,11 +231,21 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &*self.problem {
+        if let Problem::Reported { source, .. } = &*self.problem {
             // Its message is the first of the chain.
-            Problem::Reported { source, .. } => source.source(),
-            problem => problem.source(),
+            return source.source();
         }
+        self.problem.source()
+    }
+}
+
+fn io_kind(error: &std::io::Error) -> ErrorKind {
+    if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+        ErrorKind::HostDiskFull
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        ErrorKind::PermissionDenied
+    } else {
+        ErrorKind::Io
     }
 }
 
@@ -249,10 +258,8 @@ impl From<Failure> for Error {
 }
 
 fn reported_kind(failure: &Failure) -> ErrorKind {
-    match failure.kind() {
-        ErrorKind::Unspecified => ErrorKind::Internal,
-        kind => kind,
-    }
+    // A kind of a newer supervisor reads as unspecified.
+    if failure.kind() == ErrorKind::Unspecified { ErrorKind::Internal } else { failure.kind() }
 }
 
 impl From<Problem> for Error {
@@ -286,7 +293,11 @@ mod tests {
 
     #[test]
     fn reported_failure_keeps_kind_and_chain_and_names_the_workspace_in_its_hint() {
-        let failure = Failure { kind: ErrorKind::MachineFailed.into(), message: "guest agent did not answer".into(), causes: vec!["a".into(), "b".into()] };
+        let failure = Failure {
+            kind: ErrorKind::MachineFailed.into(),
+            message: "guest agent did not answer".into(),
+            causes: vec!["a".into(), "b".into()],
+        };
         let error = Error::reported("start", "api", failure);
         assert_eq!(error.kind(), ErrorKind::MachineFailed);
         assert_eq!(error.to_string(), "cannot start workspace `api`");

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use pyro_proto::{
     error::ErrorKind,
     limits::{ARGUMENTS_MAX_BYTES, OUTPUT_CHUNK_BYTES},
-    v1::{EnvironmentVariable, ExecExit, ExecInput, ExecKillRequest, ExecOutput, ExecStart, ExecWaitRequest, StdinClosed, exec_input, exec_output},
+    v1::{
+        EnvironmentVariable, ExecExit, ExecInput, ExecKillRequest, ExecOutput, ExecStart, ExecWaitRequest, StdinClosed, exec_input,
+        exec_output,
+    },
 };
 use pyro_store::{MachineId, WorkspaceRecord, WorkspaceState};
 use tokio::sync::mpsc;
@@ -86,7 +89,11 @@ impl CommandSpec {
         Ok(ExecStart {
             argv: self.command.arguments().iter().map(|argument| Bytes::copy_from_slice(argument)).collect(),
             cwd: Bytes::copy_from_slice(self.cwd.as_str().as_bytes()),
-            env: self.env.iter().map(|variable| EnvironmentVariable { name: variable.name.clone(), value: variable.value.clone().into() }).collect(),
+            env: self
+                .env
+                .iter()
+                .map(|variable| EnvironmentVariable { name: variable.name.clone(), value: variable.value.clone().into() })
+                .collect(),
             user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             timeout_ms: self.timeout.duration().map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX)),
             stdin: self.stdin == Stdin::Open,
@@ -183,8 +190,15 @@ impl CommandInput {
 
 #[derive(Debug)]
 enum Source {
-    Guest { output: tonic::Streaming<ExecOutput>, machine: MachineId, workspace: Workspace },
+    Guest(Box<GuestCall>),
     Host(HostCommand),
+}
+
+#[derive(Debug)]
+struct GuestCall {
+    output: tonic::Streaming<ExecOutput>,
+    machine: MachineId,
+    workspace: Workspace,
 }
 
 /// A running command. Dropping it detaches: the command goes on, its output goes to the journal. (A command on the host is killed.)
@@ -214,7 +228,7 @@ impl Execution {
     #[must_use]
     pub const fn mode(&self) -> ExecutionMode {
         match self.source {
-            Source::Guest { .. } => ExecutionMode::Guest,
+            Source::Guest(_) => ExecutionMode::Guest,
             Source::Host(_) => ExecutionMode::HostCompat,
         }
     }
@@ -241,7 +255,7 @@ impl Execution {
 
     fn label(&self) -> &str {
         match &self.source {
-            Source::Guest { workspace, .. } => workspace.label(),
+            Source::Guest(call) => call.workspace.label(),
             Source::Host(_) => "of the host",
         }
     }
@@ -254,7 +268,8 @@ impl Execution {
     async fn receive(&mut self) -> Result<Option<ExecEvent>> {
         match &mut self.source {
             Source::Host(command) => command.next().await,
-            Source::Guest { output, machine, workspace } => loop {
+            Source::Guest(call) => loop {
+                let GuestCall { output, machine, workspace } = &mut **call;
                 let message = match output.message().await {
                     Ok(message) => message,
                     Err(status) => return Err(workspace.pyro().call_failed(machine, "run a command in", workspace.label(), &status).await),
@@ -303,7 +318,7 @@ impl Execution {
     pub fn answer(&self, output: Collected, exit: Option<CommandExit>) -> CommandAnswer {
         let output = output.finish();
         let workspace_id = match &self.source {
-            Source::Guest { workspace, .. } => Some(workspace.id().to_string()),
+            Source::Guest(call) => Some(call.workspace.id().to_string()),
             Source::Host(_) => None,
         };
         let state = if exit.is_some() { CommandState::Exited } else { CommandState::Running };
@@ -372,7 +387,7 @@ impl Workspace {
             Err(status) => return Err(self.pyro().call_failed(&machine, OPERATION, self.label(), &status).await),
         };
         Ok(Execution {
-            source: Source::Guest { output, machine, workspace: self.clone() },
+            source: Source::Guest(Box::new(GuestCall { output, machine, workspace: self.clone() })),
             input,
             sequence: Some(sequence),
             ended: false,
@@ -393,7 +408,9 @@ impl Workspace {
     fn running_machine(&self, record: &WorkspaceRecord) -> Result<MachineId> {
         match (&record.machine, record.state) {
             (Some(machine), WorkspaceState::Running) => Ok(machine.clone()),
-            (_, state) => Err(Error::from(Problem::NotRunning { workspace: self.label().to_owned(), state: state.as_str() }).about(self.label())),
+            (_, state) => {
+                Err(Error::from(Problem::NotRunning { workspace: self.label().to_owned(), state: state.as_str() }).about(self.label()))
+            }
         }
     }
 }
@@ -462,4 +479,3 @@ impl Pyro {
         Ok(ExecKillAnswer { workspace_id: workspace.id().to_string(), sequence: request.sequence, delivered })
     }
 }
-

@@ -19,9 +19,8 @@ use tokio::{
 
 use crate::{
     error::{Error, Problem, Result},
-    exec::{CommandExit, CommandInput, CommandSpec, ExecEvent, Execution},
-    exec::Stdin as CommandStdin,
-    text::{GUEST_WORKSPACE, GuestPath},
+    exec::{CommandExit, CommandInput, CommandSpec, ExecEvent, Execution, Stdin as CommandStdin},
+    text::GuestPath,
 };
 
 /// Pieces of output on their way; with their size this bounds what a slow reader makes us hold.
@@ -50,7 +49,10 @@ pub(crate) async fn start(spec: &CommandSpec) -> Result<Execution> {
         let refusal = "users and folders of a guest mean nothing there";
         return Err(Problem::HostCompatRefused { refusal }.into());
     }
-    let folder = tempfile::Builder::new().prefix("pyro-host-compat-").tempdir().map_err(|source| Error::io("make a folder in", std::env::temp_dir(), source))?;
+    let folder = tempfile::Builder::new()
+        .prefix("pyro-host-compat-")
+        .tempdir()
+        .map_err(|source| Error::io("make a folder in", std::env::temp_dir(), source))?;
     let mut arguments = spec.command.arguments().iter().cloned().map(std::ffi::OsString::from_vec);
     let program = arguments.next().unwrap_or_default();
     let mut command = Command::new(&program);
@@ -73,20 +75,21 @@ pub(crate) async fn start(spec: &CommandSpec) -> Result<Execution> {
     match command.spawn() {
         Ok(child) => {
             let run = Run { child, _folder: folder, sender, timeout: spec.timeout.duration() };
-            tokio::spawn(run.to_the_end(inputs));
+            tokio::spawn(run.finish(inputs));
         }
         Err(error) => {
-            let exit_code = match error.kind() {
-                std::io::ErrorKind::NotFound => NOT_FOUND,
-                std::io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,
-                _ => return Err(Problem::HostCommand { program: program.to_string_lossy().into_owned(), source: error }.into()),
+            let exit_code = if error.kind() == std::io::ErrorKind::NotFound {
+                NOT_FOUND
+            } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+                NOT_EXECUTABLE
+            } else {
+                return Err(Problem::HostCommand { program: program.to_string_lossy().into_owned(), source: error }.into());
             };
             let failure = Some(format!("cannot start `{}`: {error}", program.to_string_lossy()));
             // The queue is empty and has room.
             drop(sender.try_send(ExecEvent::Exited(CommandExit { exit_code, failure, ..CommandExit::default() })));
         }
     }
-    debug_assert_ne!(cwd, GUEST_WORKSPACE, "a host path is not shown as a guest's");
     Ok(Execution::on_host(HostCommand { events }, input, cwd))
 }
 
@@ -99,7 +102,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(mut self, inputs: mpsc::Receiver<pyro_proto::v1::ExecInput>) {
+    async fn finish(mut self, inputs: mpsc::Receiver<pyro_proto::v1::ExecInput>) {
         let started = Instant::now();
         let group = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
         let stdout = self.child.stdout.take().map(|stream| tokio::spawn(copy(stream, self.sender.clone(), ExecEvent::Stdout)));

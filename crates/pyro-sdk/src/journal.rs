@@ -77,7 +77,12 @@ impl Workspace {
 }
 
 /// Makes the answer of a command that was waited for.
-pub(crate) async fn answer(workspace: &Workspace, record: &WorkspaceRecord, command: CommandRecord, limit: MaxOutputBytes) -> Result<CommandAnswer> {
+pub(crate) async fn answer(
+    workspace: &Workspace,
+    record: &WorkspaceRecord,
+    command: CommandRecord,
+    limit: MaxOutputBytes,
+) -> Result<CommandAnswer> {
     let output = workspace.collect_output(command.sequence, limit).await?.finish();
     let (written_stdout, written_stderr) = (command.stdout_bytes.max(output.stdout_bytes), command.stderr_bytes.max(output.stderr_bytes));
     Ok(CommandAnswer {

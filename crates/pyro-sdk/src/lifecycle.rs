@@ -13,8 +13,8 @@ use pyro_proto::{
     v1::{AdoptRequest, StopRequest, adopt_progress},
 };
 use pyro_store::{
-    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, SupervisorArguments, WorkspaceId, WorkspaceState,
-    file_identity, start_supervisor,
+    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, SupervisorArguments, WorkspaceId,
+    WorkspaceState, file_identity, start_supervisor,
 };
 
 use crate::{
@@ -94,7 +94,13 @@ impl Pyro {
         }
     }
 
-    pub(crate) async fn shape(&self, environment_digest: String, vcpu_count: VcpuCount, mem_mib: MemMib, observer: &Observer) -> Result<MachineShape> {
+    pub(crate) async fn shape(
+        &self,
+        environment_digest: String,
+        vcpu_count: VcpuCount,
+        mem_mib: MemMib,
+        observer: &Observer,
+    ) -> Result<MachineShape> {
         let accelerator = self.accelerator(observer).await?;
         let qemu_identity = self.qemu_identity()?;
         Ok(MachineShape {
@@ -122,7 +128,9 @@ impl Pyro {
         if !request.force {
             let count = workspace.inspect(&record).await.map_or(0, |inspected| inspected.running.len());
             if count > 0 {
-                return Err(Error::from(Problem::CommandsRunning { workspace: workspace.label().to_owned(), count }).about(workspace.label()));
+                return Err(
+                    Error::from(Problem::CommandsRunning { workspace: workspace.label().to_owned(), count }).about(workspace.label())
+                );
             }
         }
         let name = record.name.as_ref().map(ToString::to_string);
@@ -160,7 +168,8 @@ impl Workspace {
             Ok(start_supervisor(pyro.binary(), &arguments, &machine, registry)?)
         };
         let mut child = self.pyro().store(start).await.map_err(|error| {
-            Error::workspace(operation, self.label(), error.kind(), Cause::new(error.to_string()).because(error.causes())).about(self.label())
+            Error::workspace(operation, self.label(), error.kind(), Cause::new(error.to_string()).because(error.causes()))
+                .about(self.label())
         })?;
         // The supervisor outlives this process; while this one lives, somebody must take its exit status or it stays a zombie.
         std::thread::spawn(move || child.wait());
@@ -168,7 +177,14 @@ impl Workspace {
     }
 
     async fn adopt(&self, operation: &'static str, machine: &MachineId, observer: &Observer) -> Result<()> {
-        let silent = || Error::workspace(operation, self.label(), ErrorKind::MachineFailed, Cause::new(format!("its supervisor said nothing for {} s", ADOPT_SILENCE.as_secs())));
+        let silent = || {
+            Error::workspace(
+                operation,
+                self.label(),
+                ErrorKind::MachineFailed,
+                Cause::new(format!("its supervisor said nothing for {} s", ADOPT_SILENCE.as_secs())),
+            )
+        };
         let mut client = self.pyro().supervisor(machine, operation, self.label()).await?;
         let request = AdoptRequest { workspace_id: self.id().to_string() };
         let mut progress = match tokio::time::timeout(ADOPT_SILENCE, client.adopt(request)).await {
@@ -245,11 +261,13 @@ impl Workspace {
     /// are as after a power cut.
     pub async fn stop(&self) -> Result<WorkspaceStatus> {
         let record = self.record().await?;
-        let Some(machine) = record.machine.clone().filter(|_| matches!(record.state, WorkspaceState::Running | WorkspaceState::Stopping)) else {
-            return match record.state {
-                WorkspaceState::Stopped => self.status().await,
-                state => Err(Error::from(pyro_store::StoreError::WrongState { workspace: self.label().to_owned(), state: state.as_str() }).about(self.label())),
-            };
+        let Some(machine) = record.machine.clone().filter(|_| matches!(record.state, WorkspaceState::Running | WorkspaceState::Stopping))
+        else {
+            if record.state == WorkspaceState::Stopped {
+                return self.status().await;
+            }
+            let refused = pyro_store::StoreError::WrongState { workspace: self.label().to_owned(), state: record.state.as_str() };
+            return Err(Error::from(refused).about(self.label()));
         };
         if let Err(error) = self.ask_to_stop(&machine, "requested", STOP_DEADLINE).await
             && error.kind() == ErrorKind::HostDiskFull
@@ -310,12 +328,22 @@ impl Workspace {
                 Err(status) => Err(self.pyro().call_failed(machine, "stop", self.label(), &status).await),
             }
         };
-        let late = |_| Error::workspace("stop", self.label(), ErrorKind::DeadlineExceeded, Cause::new(format!("it did not end within {} s", deadline.as_secs())));
+        let late = |_| {
+            Error::workspace(
+                "stop",
+                self.label(),
+                ErrorKind::DeadlineExceeded,
+                Cause::new(format!("it did not end within {} s", deadline.as_secs())),
+            )
+        };
         tokio::time::timeout(deadline, ask).await.map_err(late)?
     }
 }
 
 /// Tells whether another machine may do better.
 fn is_machines_fault(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::MachineFailed | ErrorKind::Internal | ErrorKind::Incompatible | ErrorKind::DeadlineExceeded | ErrorKind::Io)
+    matches!(
+        error.kind(),
+        ErrorKind::MachineFailed | ErrorKind::Internal | ErrorKind::Incompatible | ErrorKind::DeadlineExceeded | ErrorKind::Io
+    )
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 /// Something worth showing to whoever waits.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Progress {
     /// An environment is being built.
     Pull {

@@ -57,7 +57,12 @@ impl Pyro {
     /// # Errors
     /// No machine can be started, and the request does not allow the host instead.
     pub async fn start_run(&self, request: VmRun, stdin: Stdin, observer: &Observer) -> Result<OneShot> {
-        let spec = CommandSpec { timeout: request.timeout_seconds, stdin, max_output_bytes: request.max_output_bytes, ..CommandSpec::new(request.command.clone()) };
+        let spec = CommandSpec {
+            timeout: request.timeout_seconds,
+            stdin,
+            max_output_bytes: request.max_output_bytes,
+            ..CommandSpec::new(request.command.clone())
+        };
         match self.start_run_in_guest(&request, &spec, observer).await {
             Err(error) if request.allow_host_compat && no_guest_possible(&error) => {
                 observer.notify(Progress::HostCompat { reason: reason(&error) });

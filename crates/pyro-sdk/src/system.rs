@@ -73,7 +73,8 @@ impl Pyro {
             }
             items.push(item("packages", "downloads".to_owned(), Vec::new(), folder_bytes(&dirs.cache), true));
             items.retain(|item| item.size_bytes > 0);
-            let standbys: Vec<_> = machines.iter().filter(|machine| machine.role == MachineRole::Standby && machine.state != MachineState::Claimed).collect();
+            let standbys: Vec<_> =
+                machines.iter().filter(|machine| machine.role == MachineRole::Standby && machine.state != MachineState::Claimed).collect();
             items.extend(standbys.iter().map(|standby| item("standby", standby.id.to_string(), vec![standby.template.clone()], 0, false)));
             items.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.name.cmp(&b.name)));
             Ok(DiskUse {
@@ -112,7 +113,9 @@ impl Pyro {
         let waiting: Vec<MachineId> = self
             .store(move |_, registry| {
                 let mut waiting = Vec::new();
-                for machine in registry.machines()?.into_iter().filter(|machine| machine.role == MachineRole::Standby && machine.workspace.is_none()) {
+                for machine in
+                    registry.machines()?.into_iter().filter(|machine| machine.role == MachineRole::Standby && machine.workspace.is_none())
+                {
                     // Withdrawn first, so that no client claims what is about to end.
                     if dry_run || registry.withdraw_standby(&machine.id)? {
                         waiting.push(machine.id);
@@ -124,7 +127,10 @@ impl Pyro {
         for machine in waiting.iter().filter(|_| !dry_run) {
             self.bury_machine(machine, Duration::ZERO).await?;
         }
-        Ok(waiting.iter().map(|machine| PrunedItem { kind: "standby".to_owned(), name: Some(machine.to_string()), size_bytes: 0 }).collect())
+        Ok(waiting
+            .iter()
+            .map(|machine| PrunedItem { kind: "standby".to_owned(), name: Some(machine.to_string()), size_bytes: 0 })
+            .collect())
     }
 
     /// Removes templates no machine comes from and, unless `all`, that no new machine could come from either.

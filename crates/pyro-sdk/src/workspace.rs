@@ -105,7 +105,12 @@ impl Pyro {
                 request.state.is_none_or(|state| state == WorkspaceState::from(record.state))
                     && request.labels.iter().all(|label| record.labels.get(&label.key) == Some(&label.value))
             };
-            let workspaces = registry.workspaces()?.iter().filter(|record| wanted(record)).map(|record| describe(pyro, registry, record)).collect::<Result<_>>()?;
+            let workspaces = registry
+                .workspaces()?
+                .iter()
+                .filter(|record| wanted(record))
+                .map(|record| describe(pyro, registry, record))
+                .collect::<Result<_>>()?;
             Ok(WorkspaceList { workspaces })
         })
         .await

@@ -4,7 +4,7 @@
 //! config   config.toml
 //! data     environments/  templates/  layers/
 //! cache    downloaded packages
-//! state    registry.sqlite  workspaces/ID/output/
+//! state    registry.sqlite  workspaces/ID/output/  reserve
 //! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
 //! ```
 

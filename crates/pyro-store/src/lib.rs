@@ -12,6 +12,7 @@ mod journal;
 mod lock;
 mod reap;
 mod registry;
+mod reserve;
 mod settings;
 mod shape;
 mod socket;

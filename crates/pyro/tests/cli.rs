@@ -18,21 +18,21 @@ fn transcript(home: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> St
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&*home.to_string_lossy(), "HOME");
     let mut transcript = String::new();
     for (name, value) in variables {
-        write!(transcript, "{name}={value} ").unwrap();
+        write!(transcript, "{name}={value} ").expect("the test can set itself up");
     }
-    writeln!(transcript, "$ pyro {}", arguments.join(" ")).unwrap();
+    writeln!(transcript, "$ pyro {}", arguments.join(" ")).expect("the test can set itself up");
     for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
         if !bytes.is_empty() {
-            write!(transcript, "--- {name}\n{}", text(bytes)).unwrap();
+            write!(transcript, "--- {name}\n{}", text(bytes)).expect("the test can set itself up");
         }
     }
-    writeln!(transcript, "--- exit code {}\n", output.status.code().unwrap_or(-1)).unwrap();
+    writeln!(transcript, "--- exit code {}\n", output.status.code().unwrap_or(-1)).expect("the test can set itself up");
     transcript
 }
 
 #[test]
 fn answers_without_a_guest_are_as_recorded() {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("the test can set itself up");
     let config = home.path().join("config");
     let mut text = String::new();
     for arguments in [
@@ -73,11 +73,11 @@ fn answers_without_a_guest_are_as_recorded() {
     ] {
         text.push_str(&transcript(home.path(), arguments, &[]));
     }
-    std::fs::create_dir_all(&config).unwrap();
-    std::fs::write(config.join("config.toml"), "standby = 3\n").unwrap();
+    std::fs::create_dir_all(&config).expect("the test can set itself up");
+    std::fs::write(config.join("config.toml"), "standby = 3\n").expect("the test can set itself up");
     text.push_str(&transcript(home.path(), &["config", "show"], &[("PYRO_ACCELERATOR", "tcg")]));
     text.push_str(&transcript(home.path(), &["config", "show"], &[("PYRO_STANDBY", "lots")]));
-    std::fs::write(config.join("config.toml"), "standby = 3\nstandbye = 4\n").unwrap();
+    std::fs::write(config.join("config.toml"), "standby = 3\nstandbye = 4\n").expect("the test can set itself up");
     text.push_str(&transcript(home.path(), &["workspace", "list"], &[]));
     text.push_str(&transcript(home.path(), &["workspace", "list", "--json"], &[]));
     check_snapshot("cli.txt", &text);
@@ -85,16 +85,17 @@ fn answers_without_a_guest_are_as_recorded() {
 
 #[test]
 fn without_a_home_the_error_says_what_to_set() {
-    let output = Command::new(env!("CARGO_BIN_EXE_pyro")).args(["workspace", "list"]).env_clear().output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_pyro")).args(["workspace", "list"]).env_clear().output().expect("the test can set itself up");
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("hint: set `PYRO_HOME` to a folder of your own"));
 }
 
 #[test]
 fn json_has_sorted_keys() {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("the test can set itself up");
     let output = pyro(home.path(), &["env", "list", "--json"], &[]);
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).expect("the test can set itself up");
     let keys: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("      \"")).filter_map(|line| line.split('"').next()).collect();
     assert!(keys.contains(&"available"), "{text}");
     for environment in keys.chunk_by(|a, b| a < b) {
@@ -104,8 +105,8 @@ fn json_has_sorted_keys() {
 
 #[test]
 fn closed_standard_output_is_no_crash() {
-    let home = tempfile::tempdir().unwrap();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let home = tempfile::tempdir().expect("the test can set itself up");
+    let (reader, writer) = std::io::pipe().expect("the test can set itself up");
     drop(reader);
     let output = Command::new(env!("CARGO_BIN_EXE_pyro"))
         .args(["config", "show"])
@@ -114,15 +115,15 @@ fn closed_standard_output_is_no_crash() {
         .stdout(writer)
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap()
+        .expect("the test can set itself up")
         .wait_with_output()
-        .unwrap();
+        .expect("the test can set itself up");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(141), ""));
 }
 
 #[test]
 fn completions_and_manual_are_generated() {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("the test can set itself up");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = pyro(home.path(), &["completions", shell], &[]);
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("exec-wait"), "{shell}");
@@ -130,19 +131,22 @@ fn completions_and_manual_are_generated() {
     let output = pyro(home.path(), &["man"], &[]);
     assert!(String::from_utf8_lossy(&output.stdout).starts_with(".ie"), "a roff page");
     let folder = home.path().join("man");
-    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(&folder).expect("the test can set itself up");
     assert!(pyro(home.path(), &["man", "--output", &folder.to_string_lossy()], &[]).status.success());
     assert!(folder.join("pyro-workspace-exec.1").is_file());
 }
 
 #[test]
 fn host_compat_runs_on_the_host_and_says_so() {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("the test can set itself up");
     // A QEMU that is not there: the one failure that is the same on every host and needs no environment to be built first.
     let arguments = ["run", "debian:12", "--allow-host-compat", "--json", "--", "sh", "-c", "echo out; exit 7"];
     let output = pyro(home.path(), &arguments, &[("PYRO_QEMU", "/no/such/qemu")]);
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
-    assert_eq!((output.status.code(), answer["stdout"].as_str(), answer["execution_mode"].as_str()), (Some(7), Some("out\n"), Some("host_compat")));
+    assert_eq!(
+        (output.status.code(), answer["stdout"].as_str(), answer["execution_mode"].as_str()),
+        (Some(7), Some("out\n"), Some("host_compat"))
+    );
     assert!(String::from_utf8_lossy(&output.stderr).contains("warning: the command runs on this host"));
 }
 
@@ -150,7 +154,7 @@ fn check_snapshot(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
     #[expect(clippy::disallowed_methods, reason = "a test's switch, not the product's")]
     if std::env::var_os("PYRO_UPDATE").is_some() {
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).expect("the test can set itself up");
     }
     let recorded = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = recorded.lines().zip(text.lines()).find(|(recorded, found)| recorded != found);

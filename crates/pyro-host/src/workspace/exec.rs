@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What the guest has after a command's time is up: TERM, 2 s, KILL, and the report. A guest that needs longer does not obey.
-const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
+const TIMEOUT_GRACE: Duration = Duration::from_secs(15);
 /// How long the client of a one-shot command may take to read the rest of its output.
 const ONE_SHOT_PATIENCE: Duration = Duration::from_secs(600);
 /// Chunks on their way to one client.

@@ -26,6 +26,8 @@ impl Supervisor {
     async fn try_prepare(self: Arc<Self>) -> HostResult<()> {
         let (dirs, settings, shape) = (&self.arguments.dirs, &self.arguments.settings, &self.record.shape);
         let standby = self.record.role == MachineRole::Standby;
+        // Without room for it, the disk is as good as full, and creating the overlays will say so.
+        drop(dirs.keep_reserve());
         if standby {
             // Only root may raise it again later, so nobody else lowers it.
             self.set_priority(BACKGROUND_NICE);
@@ -76,6 +78,8 @@ impl Supervisor {
         while let Some(event) = events.recv().await {
             match event {
                 QmpEvent::DiskError { no_space: true } if !*self.disk_full.borrow() => {
+                    // The guest is paused, so it cannot take this: it is for the registry.
+                    drop(self.arguments.dirs.release_reserve());
                     self.disk_full.send_replace(true);
                     tokio::spawn(self.clone().resume_when_there_is_room());
                 }
@@ -106,6 +110,7 @@ impl Supervisor {
                 self.disk_full.send_replace(true);
                 continue;
             }
+            drop(self.arguments.dirs.keep_reserve());
             return;
         }
     }

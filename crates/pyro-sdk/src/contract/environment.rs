@@ -43,7 +43,7 @@ pub struct EnvironmentInspect {
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentPrune {
-    /// Also remove current environments that no workspace or template uses, and downloaded packages
+    /// Also remove current environments that no workspace or machine uses, and downloaded packages
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub all: bool,

@@ -17,13 +17,13 @@ mod run;
 mod workspace;
 
 pub use answers::{
-    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceDeleted, WorkspaceList, WorkspaceSeed,
-    WorkspaceState, WorkspaceStatus,
+    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceDeleted, WorkspaceList,
+    WorkspaceSeed, WorkspaceState, WorkspaceStatus,
 };
 pub use command::{ExecKill, ExecKillAnswer, ExecWait, LogOutput, Logs, LogsAnswer, WorkspaceExec};
 pub use environment::{
-    EnvironmentAnswer, EnvironmentInspect, EnvironmentList, EnvironmentListAnswer, EnvironmentPrune, EnvironmentPruneAnswer, EnvironmentPull,
-    PrunedItem,
+    EnvironmentAnswer, EnvironmentInspect, EnvironmentList, EnvironmentListAnswer, EnvironmentPrune, EnvironmentPruneAnswer,
+    EnvironmentPull, PrunedItem,
 };
 pub use guest_command::GuestCommand;
 pub use host::{
@@ -32,4 +32,6 @@ pub use host::{
 };
 pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
 pub use run::VmRun;
-pub use workspace::{WorkspaceCreate, WorkspaceDelete, WorkspaceListRequest, WorkspaceStart, WorkspaceStatusRequest, WorkspaceStop, WorkspaceUpdate};
+pub use workspace::{
+    WorkspaceCreate, WorkspaceDelete, WorkspaceListRequest, WorkspaceStart, WorkspaceStatusRequest, WorkspaceStop, WorkspaceUpdate,
+};

@@ -256,7 +256,9 @@ mod tests {
             special: Option<String>,
         }
         let entry = Entry { request: || schema_for!(Request), ..Entry::of::<workspace::WorkspaceStop>() };
-        let fields = |profile| entry.request_schema(profile).get("properties").and_then(Value::as_object).unwrap().keys().cloned().collect::<Vec<_>>();
+        let fields = |profile| {
+            entry.request_schema(profile).get("properties").and_then(Value::as_object).unwrap().keys().cloned().collect::<Vec<_>>()
+        };
         assert_eq!(fields(Profile::Core), ["plain"]);
         assert_eq!(fields(Profile::Full), ["plain", "special"]);
     }

@@ -33,6 +33,16 @@ fn ok(name: &str, detail: impl Into<String>) -> Check {
     check(name, CheckStatus::Ok, detail, None)
 }
 
+fn graded(name: &str, value: u64, fail_below: u64, warn_below: u64, detail: String, fix: Option<&str>) -> Check {
+    if value < fail_below {
+        check(name, CheckStatus::Fail, detail, fix)
+    } else if value < warn_below {
+        check(name, CheckStatus::Warn, detail, fix)
+    } else {
+        ok(name, detail)
+    }
+}
+
 /// Checks the programs Pyro starts.
 pub(super) fn tools(qemu: &Path, environment_is_built: bool) -> Vec<Check> {
     // What only builds environments is no obstacle once one is there.
@@ -53,7 +63,12 @@ fn check_qemu(path: &Path) -> Check {
         return check(NAME, CheckStatus::Fail, format!("`{}` is not there", path.display()), INSTALL);
     }
     let Some(text) = run(path, &["--version"]) else {
-        return check(NAME, CheckStatus::Fail, format!("`{}` does not tell its version", path.display()), Some("sudo apt-get install --reinstall qemu-system-x86"));
+        return check(
+            NAME,
+            CheckStatus::Fail,
+            format!("`{}` does not tell its version", path.display()),
+            Some("sudo apt-get install --reinstall qemu-system-x86"),
+        );
     };
     match qemu_version(&text) {
         Some(version) if version >= QEMU_MINIMUM => ok(NAME, format!("version {}.{} at `{}`", version.0, version.1, path.display())),
@@ -117,7 +132,9 @@ fn check_namespaces(missing: CheckStatus) -> Check {
             NAME,
             missing,
             "this user may not make them; they are needed to build environments",
-            Some("sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0"),
+            Some(
+                "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0",
+            ),
         ),
     }
 }
@@ -131,7 +148,16 @@ pub(super) fn kvm_fix() -> Option<String> {
 
 /// Checks what the host's kernel and file systems offer.
 pub(super) fn host(dirs: &Dirs) -> Vec<Check> {
-    vec![check_folders(dirs), check_disk(&dirs.data), check_memory(), check_memfd(), check_landlock(), check_seccomp(), check_cgroup(), check_ptrace()]
+    vec![
+        check_folders(dirs),
+        check_disk(&dirs.data),
+        check_memory(),
+        check_memfd(),
+        check_landlock(),
+        check_seccomp(),
+        check_cgroup(),
+        check_ptrace(),
+    ]
 }
 
 fn check_folders(dirs: &Dirs) -> Check {
@@ -145,7 +171,15 @@ fn check_folders(dirs: &Dirs) -> Check {
             format!("`{}` cannot be written to", folder.display()),
             Some(&format!("sudo chown -R \"$USER\" {}", folder.display())),
         ),
-        None => ok(NAME, format!("data in `{}`, sockets in `{}`, settings in `{}`", dirs.data.display(), dirs.runtime.display(), dirs.config_file().display())),
+        None => ok(
+            NAME,
+            format!(
+                "data in `{}`, sockets in `{}`, settings in `{}`",
+                dirs.data.display(),
+                dirs.runtime.display(),
+                dirs.config_file().display()
+            ),
+        ),
     }
 }
 
@@ -157,26 +191,21 @@ fn check_disk(folder: &Path) -> Check {
     let free = status.f_bavail * status.f_frsize;
     let detail = format!("{} GiB free for `{}`", free >> 30, folder.display());
     let fix = Some("pyro system prune --all, or set PYRO_HOME to a folder on a larger disk");
-    match free {
-        ..DISK_FAIL_BYTES => check(NAME, CheckStatus::Fail, detail, fix),
-        ..DISK_WARN_BYTES => check(NAME, CheckStatus::Warn, detail, fix),
-        _ => ok(NAME, detail),
-    }
+    graded(NAME, free, DISK_FAIL_BYTES, DISK_WARN_BYTES, detail, fix)
 }
 
 fn check_memory() -> Check {
     const NAME: &str = "memory";
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let available = available.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).map(|kilobytes| kilobytes / 1024);
+    let available = available
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+        .map(|kilobytes| kilobytes / 1024);
     let Some(available) = available else { return check(NAME, CheckStatus::Warn, "the kernel does not tell", None) };
     let detail = format!("{available} MiB available");
     let fix = Some("pyro workspace list --state running, then pyro workspace stop WORKSPACE");
-    match available {
-        ..MEMORY_FAIL_MIB => check(NAME, CheckStatus::Fail, detail, fix),
-        ..MEMORY_WARN_MIB => check(NAME, CheckStatus::Warn, detail, fix),
-        _ => ok(NAME, detail),
-    }
+    graded(NAME, available, MEMORY_FAIL_MIB, MEMORY_WARN_MIB, detail, fix)
 }
 
 fn check_memfd() -> Check {
@@ -192,9 +221,12 @@ fn check_landlock() -> Check {
     const NAME: &str = "landlock";
     // The words are the wrapper's.
     match pyro_sys::launch::landlock_status() {
-        status @ "not available" => {
-            check(NAME, CheckStatus::Warn, format!("{status}: QEMU is contained by its other walls"), Some("add `lsm=landlock,…` to the kernel's command line"))
-        }
+        status @ "not available" => check(
+            NAME,
+            CheckStatus::Warn,
+            format!("{status}: QEMU is contained by its other walls"),
+            Some("add `lsm=landlock,…` to the kernel's command line"),
+        ),
         status => ok(NAME, status),
     }
 }

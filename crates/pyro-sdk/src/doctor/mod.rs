@@ -8,8 +8,7 @@ use pyro_image::{Environment, EnvironmentName};
 use pyro_store::{COMMAND_LINE_GENERATION, MachineShape, file_identity};
 
 use crate::{
-    Pyro,
-    accelerator,
+    Pyro, accelerator,
     client::Reap,
     config::AcceleratorChoice,
     contract::{Check, CheckStatus, Doctor, DoctorAnswer, Readiness},
@@ -114,7 +113,9 @@ fn check_readiness(name: EnvironmentName, environment: Option<&Environment>, rea
         (Readiness::Warm, _) => (CheckStatus::Ok, format!("`{name}` is warm: a workspace takes a fraction of a second")),
         (Readiness::Cold, None) => (CheckStatus::Warn, format!("`{name}` is cold: it is not built, the first workspace builds it")),
         (Readiness::Cold, Some(_)) => (CheckStatus::Warn, format!("`{name}` is cold: the first workspace boots its template once")),
-        (Readiness::Stale, _) => (CheckStatus::Warn, format!("`{name}` is stale: QEMU or Pyro changed, the next workspace makes its template anew")),
+        (Readiness::Stale, _) => {
+            (CheckStatus::Warn, format!("`{name}` is stale: QEMU or Pyro changed, the next workspace makes its template anew"))
+        }
     };
     let fix = (status != CheckStatus::Ok).then(|| format!("pyro prepare {name}"));
     Check { name: "environment".to_owned(), status, detail, fix }
@@ -127,7 +128,9 @@ mod tests {
     #[test]
     fn what_is_not_warm_is_mended_by_prepare() {
         let name: EnvironmentName = "debian:12".parse().unwrap();
-        for (readiness, fix) in [(Readiness::Warm, None), (Readiness::Cold, Some("pyro prepare debian:12")), (Readiness::Stale, Some("pyro prepare debian:12"))] {
+        for (readiness, fix) in
+            [(Readiness::Warm, None), (Readiness::Cold, Some("pyro prepare debian:12")), (Readiness::Stale, Some("pyro prepare debian:12"))]
+        {
             assert_eq!(check_readiness(name, None, readiness).fix.as_deref(), fix);
         }
     }

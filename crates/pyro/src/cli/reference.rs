@@ -162,11 +162,10 @@ fn type_name(property: &Value) -> String {
         let names: Vec<_> = choices.iter().filter(|choice| choice["type"] != "null").map(choice_name).collect();
         return names.join(" or ");
     }
-    match &property["type"] {
-        Value::Array(types) => types.iter().filter(|name| *name != "null").map(of).collect::<Vec<_>>().join(" or "),
-        Value::String(name) if name == "array" => format!("list of {}", type_name(&property["items"])),
-        single => of(single),
+    if let Some(types) = property["type"].as_array() {
+        return types.iter().filter(|name| *name != "null").map(of).collect::<Vec<_>>().join(" or ");
     }
+    if property["type"] == "array" { format!("list of {}", type_name(&property["items"])) } else { of(&property["type"]) }
 }
 
 fn choice_name(choice: &Value) -> String {

@@ -25,9 +25,18 @@ pub(crate) fn check_file(path: &str, content: &str) {
     }
     let found = std::fs::read_to_string(&full).unwrap_or_default();
     if found != content {
-        let at = found.lines().zip(content.lines()).position(|(found, made)| found != made).unwrap_or(found.lines().count().min(content.lines().count()));
+        let at = found
+            .lines()
+            .zip(content.lines())
+            .position(|(found, made)| found != made)
+            .unwrap_or(found.lines().count().min(content.lines().count()));
         let line = |text: &str| text.lines().nth(at).unwrap_or("(end)").to_owned();
-        panic!("{path} is stale at line {}\n  is:        {}\n  should be: {}\nregenerate: PYRO_UPDATE=1 cargo test -p pyro", at + 1, line(&found), line(content));
+        panic!(
+            "{path} is stale at line {}\n  is:        {}\n  should be: {}\nregenerate: PYRO_UPDATE=1 cargo test -p pyro",
+            at + 1,
+            line(&found),
+            line(content)
+        );
     }
 }
 
@@ -65,7 +74,11 @@ fn every_command_takes_exactly_the_fields_of_its_request() {
     let root = Cli::command();
     for entry in operations() {
         let Some(command) = command_of(&root, entry) else { continue };
-        let flags: BTreeSet<String> = command.get_arguments().map(|argument| argument.get_id().to_string()).filter(|id| !PRESENTATION.contains(&id.as_str())).collect();
+        let flags: BTreeSet<String> = command
+            .get_arguments()
+            .map(|argument| argument.get_id().to_string())
+            .filter(|id| !PRESENTATION.contains(&id.as_str()))
+            .collect();
         let fields: BTreeSet<String> = properties(entry).into_keys().collect();
         assert_eq!(flags, fields, "{}", entry.definition.name);
         for argument in command.get_arguments().filter(|argument| fields.contains(argument.get_id().as_str())) {
@@ -94,7 +107,11 @@ fn every_limit_is_told_in_help() {
             for bound in ["minimum", "maximum"] {
                 if let Some(bound) = property[bound].as_u64() {
                     // The schema library gives every unsigned number a minimum of 0.
-                    assert!(bound == 0 || description.contains(&bound.to_string()), "{}.{field} does not tell {bound}", entry.definition.name);
+                    assert!(
+                        bound == 0 || description.contains(&bound.to_string()),
+                        "{}.{field} does not tell {bound}",
+                        entry.definition.name
+                    );
                 }
             }
         }

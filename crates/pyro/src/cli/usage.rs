@@ -21,17 +21,13 @@ pub(super) fn report(arguments: &[OsString], error: &clap::Error) -> ExitCode {
         return finish(&printer, style(&words), Err(Failure::Pyro(error)));
     }
     let text = error.render();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            match printer.help(&text) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => finish(&printer, FailureStyle::ByKind, Err(Failure::Output(error))),
-            }
-        }
-        _ => {
-            printer.usage(&text);
-            ExitCode::from(USAGE)
-        }
+    if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        printer.usage(&text);
+        return ExitCode::from(USAGE);
+    }
+    match printer.help(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => finish(&printer, FailureStyle::ByKind, Err(Failure::Output(error))),
     }
 }
 
@@ -54,4 +50,3 @@ fn value_error(error: &clap::Error) -> Option<Error> {
     }
     source.downcast_ref::<pyro_sdk::UnknownEnvironment>().map(|error| error.clone().into())
 }
-

@@ -26,7 +26,11 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     }
     context.printer.content(&format!("{}\n", workspace.id()))?;
     if !arguments.id_only {
-        let fields = [("workspace_id", workspace.id().as_str().into()), ("state", "running".into()), ("duration_ms", started.elapsed().as_millis().to_string().into())];
+        let fields = [
+            ("workspace_id", workspace.id().as_str().into()),
+            ("state", "running".into()),
+            ("duration_ms", started.elapsed().as_millis().to_string().into()),
+        ];
         context.printer.status("workspace-create", &fields);
     }
     Ok(0)

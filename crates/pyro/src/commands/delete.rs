@@ -19,6 +19,9 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, |_| String::new())?;
     let duration_ms = started.elapsed().as_millis().to_string();
-    context.printer.status("workspace-delete", &[("workspace_id", answer.workspace_id.into()), ("deleted", answer.deleted.into()), ("duration_ms", duration_ms.into())]);
+    context.printer.status(
+        "workspace-delete",
+        &[("workspace_id", answer.workspace_id.into()), ("deleted", answer.deleted.into()), ("duration_ms", duration_ms.into())],
+    );
     Ok(0)
 }

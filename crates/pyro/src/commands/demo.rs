@@ -41,7 +41,10 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     played?;
     deleted?;
     let total: Duration = stage.steps.iter().map(|(_, duration)| *duration).sum();
-    stage.say(&format!("\n{} in all. Nothing of it is left on this host but the environment and its template.\n", render::duration(total.as_secs_f64() * 1000.0)))?;
+    stage.say(&format!(
+        "\n{} in all. Its workspace is gone; the environment, its template and perhaps a standby machine stay for the next one.\n",
+        render::duration(total.as_secs_f64() * 1000.0)
+    ))?;
     Ok(0)
 }
 

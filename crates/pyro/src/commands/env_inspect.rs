@@ -1,7 +1,7 @@
 //! `pyro env inspect`.
 
 use clap::Args;
-use pyro_sdk::contract::{Operation as _, EnvironmentInspect};
+use pyro_sdk::contract::{EnvironmentInspect, Operation as _};
 
 use crate::{
     cli::{Context, Outcome},

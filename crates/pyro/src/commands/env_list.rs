@@ -1,7 +1,7 @@
 //! `pyro env list`.
 
 use clap::Args;
-use pyro_sdk::contract::{Operation as _, EnvironmentList};
+use pyro_sdk::contract::{EnvironmentList, Operation as _};
 
 use crate::{
     cli::{Context, Outcome},

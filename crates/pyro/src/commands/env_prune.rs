@@ -1,7 +1,7 @@
 //! `pyro env prune`.
 
 use clap::Args;
-use pyro_sdk::contract::{Operation as _, EnvironmentPrune};
+use pyro_sdk::contract::{EnvironmentPrune, Operation as _};
 
 use crate::{
     cli::{Context, Outcome},

@@ -1,7 +1,7 @@
 //! `pyro env pull`.
 
 use clap::Args;
-use pyro_sdk::contract::{Operation as _, EnvironmentPull};
+use pyro_sdk::contract::{EnvironmentPull, Operation as _};
 
 use crate::{
     cli::{Context, Outcome},

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use pyro_sdk::{
-    Collected, Stdin,
-    contract::WorkspaceExec,
-};
+use pyro_sdk::{Collected, Stdin, contract::WorkspaceExec};
 
 use super::stream::{self, End, Follow};
 use crate::cli::{Context, Outcome};

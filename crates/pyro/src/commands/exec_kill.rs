@@ -1,7 +1,7 @@
 //! `pyro workspace exec-kill`.
 
 use clap::Args;
-use pyro_sdk::contract::{Operation as _, ExecKill};
+use pyro_sdk::contract::{ExecKill, Operation as _};
 
 use crate::cli::{Context, Outcome};
 
@@ -19,6 +19,14 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, |_| String::new())?;
     let duration_ms = started.elapsed().as_millis().to_string();
-    context.printer.status("workspace-exec-kill", &[("workspace_id", answer.workspace_id.into()), ("sequence", answer.sequence.into()), ("delivered", answer.delivered.into()), ("duration_ms", duration_ms.into())]);
+    context.printer.status(
+        "workspace-exec-kill",
+        &[
+            ("workspace_id", answer.workspace_id.into()),
+            ("sequence", answer.sequence.into()),
+            ("delivered", answer.delivered.into()),
+            ("duration_ms", duration_ms.into()),
+        ],
+    );
     Ok(0)
 }

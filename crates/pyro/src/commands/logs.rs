@@ -50,7 +50,13 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     Ok(0)
 }
 
-async fn copy(workspace: &Workspace, context: &Context, sequence: u64, (from, to): (OutputStream, Stream), mut offset: u64) -> Result<(), Failure> {
+async fn copy(
+    workspace: &Workspace,
+    context: &Context,
+    sequence: u64,
+    (from, to): (OutputStream, Stream),
+    mut offset: u64,
+) -> Result<(), Failure> {
     loop {
         let piece = workspace.read_output(sequence, from, offset, PIECE_BYTES).await?;
         if piece.is_empty() {

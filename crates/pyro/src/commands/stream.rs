@@ -23,6 +23,8 @@ use crate::{
 
 /// How much of our standard input is read at once.
 const INPUT_BYTES: usize = 64 << 10;
+/// How long a command whose output nobody reads may take to notice. One that ignores the signal goes on in the journal.
+const PIPE_GRACE: Duration = Duration::from_secs(2);
 /// As a shell reports a program ended by SIGINT and SIGPIPE.
 const INTERRUPTED: u8 = 130;
 const PIPE_CLOSED: u8 = 141;
@@ -87,7 +89,11 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| unix::signal(kind).map_err(Failure::Output);
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, hang_up: listen(SignalKind::hangup())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> Signal {
@@ -102,7 +108,8 @@ impl Signals {
 /// Follows a command to its end, or to where we stop following it. The answer's output is empty when it went out live.
 pub(super) async fn follow(execution: &mut Execution, printer: &Printer, follow: Follow) -> Result<(End, CommandAnswer), Failure> {
     let mut signals = Signals::listen()?;
-    let mut sink = if printer.is_json() { Sink::Collected(Collected::new(follow.max_output_bytes)) } else { Sink::Live(LiveOutput::start()) };
+    let mut sink =
+        if printer.is_json() { Sink::Collected(Collected::new(follow.max_output_bytes)) } else { Sink::Live(LiveOutput::start()) };
     let input = execution.input();
     if follow.stdin {
         tokio::spawn(forward_stdin(input.clone()));
@@ -111,37 +118,50 @@ pub(super) async fn follow(execution: &mut Execution, printer: &Printer, follow:
     let mut interrupts = 0;
     let end = loop {
         tokio::select! {
-            event = execution.next() => match event? {
-                Some(ExecEvent::Exited(exit)) => break End::Exited(exit),
-                Some(event) => if !sink.take(event).await { break End::PipeClosed },
-                None => break End::Interrupted,
+            event = execution.next() => match event {
+                Ok(Some(ExecEvent::Exited(exit))) => break Ok(End::Exited(exit)),
+                Ok(Some(event)) => if !sink.take(event).await { break Ok(End::PipeClosed) },
+                Ok(None) => break Ok(End::Interrupted),
+                Err(error) => break Err(error),
             },
             signal = signals.next() => {
                 interrupts += u32::from(signal == Signal::INT);
                 if interrupts > 1 {
-                    break End::Interrupted;
+                    break Ok(End::Interrupted);
                 }
                 // Not awaited here: a command that reads no input must not keep its output from being shown.
                 let input = input.clone();
                 tokio::spawn(async move { input.signal(signal).await });
             },
-            () = until(deadline) => break End::Yielded,
-            () = sink.closed() => break End::PipeClosed,
+            () = until(deadline) => break Ok(End::Yielded),
+            () = sink.closed() => break Ok(End::PipeClosed),
         }
     };
-    if matches!(end, End::PipeClosed) {
-        // As if it had written to the closed pipe itself.
+    if matches!(end, Ok(End::PipeClosed)) {
+        // As if it had written to the closed pipe itself. Leaving at once would take the signal along before it is on its way.
         input.signal(Signal::PIPE).await;
+        drop(tokio::time::timeout(PIPE_GRACE, drain(execution)).await);
     }
-    let exit = if let End::Exited(exit) = &end { Some(exit.clone()) } else { None };
     let collected = match sink {
         Sink::Collected(collected) => collected,
         Sink::Live(live) => {
+            // What came before a failure is shown before the failure is.
             live.finish()?;
             Collected::new(follow.max_output_bytes)
         }
     };
+    let end = end?;
+    let exit = if let End::Exited(exit) = &end { Some(exit.clone()) } else { None };
     Ok((end, execution.answer(collected, exit)))
+}
+
+/// Reads on until the command has ended.
+async fn drain(execution: &mut Execution) {
+    while let Ok(Some(event)) = execution.next().await {
+        if matches!(event, ExecEvent::Exited(_)) {
+            return;
+        }
+    }
 }
 
 async fn until(deadline: Option<Instant>) {

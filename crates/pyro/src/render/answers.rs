@@ -1,8 +1,8 @@
 //! Answers as people read them.
 
 use pyro_sdk::contract::{
-    Check, CheckStatus, CommandEntry, CommandState, DiskUse, EnvironmentAnswer, EnvironmentListAnswer, LogsAnswer, PrunedItem, WorkspaceList,
-    WorkspaceStatus,
+    Check, CheckStatus, CommandEntry, CommandState, DiskUse, EnvironmentAnswer, EnvironmentListAnswer, LogsAnswer, PrunedItem,
+    WorkspaceList, WorkspaceStatus,
 };
 
 use super::table::{bytes, columns, duration, fields};
@@ -57,8 +57,12 @@ pub(crate) fn workspaces(list: &WorkspaceList) -> String {
 }
 
 pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
-    let last = status.last_command.as_ref().map(|entry| format!("#{} {} ({})", entry.sequence, command_line(&entry.command), ending(entry)));
-    let running = (status.running_command_count > 0).then(|| format!(", {} running", status.running_command_count)).unwrap_or_default();
+    let last =
+        status.last_command.as_ref().map(|entry| format!("#{} {} ({})", entry.sequence, command_line(&entry.command), ending(entry)));
+    let running = match status.running_command_count {
+        0 => String::new(),
+        count => format!(", {count} running"),
+    };
     fields(&[
         ("workspace", Some(status.workspace_id.clone())),
         ("name", status.name.clone()),

@@ -112,7 +112,8 @@ fn note(text: &str) {
 /// Writes an object with its keys sorted.
 pub(crate) fn json_text<T: Serialize>(value: &T) -> String {
     // Objects of `Value` keep their keys in a sorted map.
-    let value = serde_json::to_value(value).unwrap_or_else(|error| json!({ "error": { "kind": "internal", "message": error.to_string() } }));
+    let value =
+        serde_json::to_value(value).unwrap_or_else(|error| json!({ "error": { "kind": "internal", "message": error.to_string() } }));
     format!("{value:#}\n")
 }
 
@@ -127,7 +128,12 @@ pub(crate) fn status_line(name: &str, fields: &[(&str, Value)]) -> String {
 
 fn field(value: &Value) -> String {
     match value.as_str() {
-        Some(text) if !text.is_empty() && text.chars().all(|character| !character.is_whitespace() && !character.is_control() && character != '"') => text.to_owned(),
+        Some(text)
+            if !text.is_empty()
+                && text.chars().all(|character| !character.is_whitespace() && !character.is_control() && character != '"') =>
+        {
+            text.to_owned()
+        }
         Some(_) | None => value.to_string(),
     }
 }
@@ -165,7 +171,11 @@ mod tests {
     fn every_kind_of_failure_reads_well() {
         let mut text = String::new();
         for kind in ErrorKind::ALL {
-            let failure = Failure { kind: kind.into(), message: format!("cannot start workspace `api` ({})", kind.code()), causes: vec!["first cause".into(), "second cause\nwith two lines".into()] };
+            let failure = Failure {
+                kind: kind.into(),
+                message: format!("cannot start workspace `api` ({})", kind.code()),
+                causes: vec!["first cause".into(), "second cause\nwith two lines".into()],
+            };
             text.push_str(&format!("$ exit code {}\n{}\n", kind.exit_code(), failure_text(&failure.into())));
         }
         text.push_str(&json_text(&failure_object(&Failure::message(ErrorKind::NotFound, "there is no workspace `x`").into())));
@@ -174,7 +184,8 @@ mod tests {
 
     #[test]
     fn status_fields_are_words_or_quoted() {
-        let fields = [("a", json!("plain")), ("b", json!("two words")), ("c", json!(3)), ("d", Value::Null), ("e", json!("")), ("f", json!(1.5))];
+        let fields =
+            [("a", json!("plain")), ("b", json!("two words")), ("c", json!(3)), ("d", Value::Null), ("e", json!("")), ("f", json!(1.5))];
         assert_eq!(status_line("x", &fields), r#"[x] a=plain b="two words" c=3 e="" f=1.5"#);
     }
 

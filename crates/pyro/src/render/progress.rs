@@ -36,11 +36,14 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
             }
             *shown = Some(state);
             let percent = fraction.map_or(serde_json::Value::Null, |fraction| json!((fraction * 100.0) as u32));
-            Some(status_line("pull", &[("phase", json!(phase)), ("environment", json!(environment)), ("percent", percent), ("detail", json!(detail))]))
+            Some(status_line(
+                "pull",
+                &[("phase", json!(phase)), ("environment", json!(environment)), ("percent", percent), ("detail", json!(detail))],
+            ))
         }
         Progress::Machine { phase } => Some(status_line("machine", &[("phase", json!(phase))])),
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
-        other => notice(other),
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } => notice(progress),
     }
 }
 
@@ -53,7 +56,7 @@ fn notice(progress: &Progress) -> Option<String> {
         Progress::HostCompat { reason } => {
             Some(format!("warning: the command runs on this host, with nothing around it, because no guest could be started: {reason}"))
         }
-        _ => None,
+        Progress::Pull { .. } | Progress::Machine { .. } | Progress::Step { .. } => None,
     }
 }
 
@@ -88,8 +91,8 @@ fn draw(slot: &mut Option<ProgressBar>, progress: Progress) {
             }
             note(&format!("{name}: {}", duration(*duration_ms)));
         }
-        other => {
-            if let Some(text) = notice(other) {
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } => {
+            if let Some(text) = notice(&progress) {
                 match slot {
                     Some(bar) => bar.suspend(|| note(&text)),
                     None => note(&text),
