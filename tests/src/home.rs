@@ -170,7 +170,9 @@ impl Home {
     #[must_use]
     pub fn live_processes(&self) -> Vec<u32> {
         let home = self.folder.to_string_lossy().into_owned();
-        let pids = || std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let pids = || {
+            std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        };
         let supervisors: Vec<u32> = pids()
             .filter(|pid| {
                 let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -98,7 +98,15 @@ fn a_full_host_disk_is_said_and_waited_out() {
     {
         let home = Home::in_folder(small.path());
         let workspace = home.create(&[]);
-        let fill = home.pyro(&["workspace", "exec", &workspace, "--", "sh", "-c", "dd if=/dev/urandom of=/workspace/big bs=1M count=700 conv=fsync status=none && echo done"]);
+        let fill = home.pyro(&[
+            "workspace",
+            "exec",
+            &workspace,
+            "--",
+            "sh",
+            "-c",
+            "dd if=/dev/urandom of=/workspace/big bs=1M count=700 conv=fsync status=none && echo done",
+        ]);
         assert_eq!(fill.code, 125, "{fill:?}");
         assert!(fill.stderr.contains("disk is full") && fill.stderr.contains("hint:"), "{}", fill.stderr);
         let refused = home.exec(&workspace, &["true"]).code(125);

@@ -93,7 +93,17 @@ fn qemus_user_with_qemus_descriptors_cannot_reach_the_template_or_another_worksp
     let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{machine}")).expect("it runs"));
     let attempt = |path: &std::path::Path| {
         std::process::Command::new("setpriv")
-            .args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "dd", "if=/dev/zero", "bs=1", "count=1", "conv=notrunc", "status=none"])
+            .args([
+                &format!("--reuid={user}"),
+                &format!("--regid={user}"),
+                "--clear-groups",
+                "dd",
+                "if=/dev/zero",
+                "bs=1",
+                "count=1",
+                "conv=notrunc",
+                "status=none",
+            ])
             .arg(format!("of={}", path.display()))
             .output()
             .expect("setpriv runs")
@@ -114,7 +124,8 @@ fn a_guest_that_closes_its_channel_costs_only_its_own_workspace() {
     let home = Home::new();
     let (hostile, other) = (home.create(&[]), home.create(&[]));
     // Unbinding the driver is what root in a guest can do to the port its agent holds.
-    let unbind = "for d in /sys/bus/virtio/drivers/virtio_console/virtio*; do echo ${d##*/} > /sys/bus/virtio/drivers/virtio_console/unbind; done";
+    let unbind =
+        "for d in /sys/bus/virtio/drivers/virtio_console/virtio*; do echo ${d##*/} > /sys/bus/virtio/drivers/virtio_console/unbind; done";
     let output = home.pyro(&["workspace", "exec", &hostile, "--timeout-seconds", "3", "--", "sh", "-c", unbind]);
     assert_ne!(output.code, 0, "its own command loses its answer");
     assert_eq!(home.sh(&other, "echo fine"), "fine");

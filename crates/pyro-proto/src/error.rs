@@ -82,11 +82,15 @@ impl ErrorKind {
             Self::InvalidArgument => "see the accepted values with `--help`",
             Self::NotFound => "list what exists with `pyro workspace list` or `pyro env list`",
             Self::AlreadyExists => "choose another name, or delete the other one with `pyro workspace delete NAME`",
-            Self::WrongState => "see its state with `pyro workspace status WORKSPACE`; start a stopped one with `pyro workspace start WORKSPACE`",
+            Self::WrongState => {
+                "see its state with `pyro workspace status WORKSPACE`; start a stopped one with `pyro workspace start WORKSPACE`"
+            }
             Self::EnvironmentUnavailable => "build it with `pyro env pull ENVIRONMENT`, see which exist with `pyro env list`",
             Self::Internal | Self::Unspecified => "this is a bug in Pyro: report it with the output of `pyro doctor --json`",
             Self::HostNotReady => "see what is missing and how to mend it with `pyro doctor`",
-            Self::MachineFailed => "check the host with `pyro doctor`; a running workspace is brought back with `pyro workspace start WORKSPACE`",
+            Self::MachineFailed => {
+                "check the host with `pyro doctor`; a running workspace is brought back with `pyro workspace start WORKSPACE`"
+            }
             Self::HostDiskFull => "free space with `pyro system prune`, or delete files on the host; a paused machine goes on by itself",
             Self::Io => "check the path, its permissions and the host's disk, then try again",
             Self::DeadlineExceeded => "try again, or give it longer with `--timeout-seconds`",

@@ -8,7 +8,12 @@ pub mod error;
 pub mod limits;
 
 /// Messages and services, generation 1.
-#[expect(missing_docs, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated; the .proto files carry the documentation")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the .proto files carry the documentation"
+)]
 pub mod v1 {
     tonic::include_proto!("pyro.v1");
 }

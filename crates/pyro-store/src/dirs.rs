@@ -68,13 +68,13 @@ impl Dirs {
     /// # Errors
     /// A folder cannot be made.
     pub fn create(&self) -> StoreResult<()> {
-        for folder in [&self.data, &self.cache, &self.state, &self.runtime, &self.templates(), &self.layers(), &self.machines(), &self.workspaces()] {
+        for folder in
+            [&self.data, &self.cache, &self.state, &self.runtime, &self.templates(), &self.layers(), &self.machines(), &self.workspaces()]
+        {
             if !folder.is_dir() {
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(folder)
-                    .map_err(|error| std::io::Error::new(error.kind(), format!("cannot make the folder `{}`: {error}", folder.display())))?;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+                    std::io::Error::new(error.kind(), format!("cannot make the folder `{}`: {error}", folder.display()))
+                })?;
             }
         }
         Ok(())
@@ -140,7 +140,8 @@ mod tests {
     use super::*;
 
     fn check(variables: &[(&str, &str)], state: &str, runtime: &str) {
-        let dirs = Dirs::from_variables(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())).expect("a home");
+        let dirs =
+            Dirs::from_variables(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())).expect("a home");
         assert_eq!(dirs.state, PathBuf::from(state));
         assert_eq!(dirs.runtime, PathBuf::from(runtime));
     }

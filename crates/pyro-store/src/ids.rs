@@ -85,7 +85,9 @@ fn is_lower_or_digit(byte: u8) -> bool {
 
 fn is_name(value: &str, extra: &[u8]) -> bool {
     let bytes = value.as_bytes();
-    (1..=63).contains(&bytes.len()) && is_lower_or_digit(bytes[0]) && bytes.iter().all(|&byte| is_lower_or_digit(byte) || extra.contains(&byte))
+    (1..=63).contains(&bytes.len())
+        && is_lower_or_digit(bytes[0])
+        && bytes.iter().all(|&byte| is_lower_or_digit(byte) || extra.contains(&byte))
 }
 
 fn is_hex(value: &str) -> bool {

@@ -27,8 +27,8 @@ pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
 pub use lock::{FileLock, MachineLock};
 pub use reap::{Reaped, reap};
 pub use registry::{
-    CommandEnd, CommandRecord, DiskRole, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState, NewMachine, NewWorkspace, OnExpire,
-    Registry, WorkspaceRecord, WorkspaceState,
+    CommandEnd, CommandRecord, DiskRole, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState, NewMachine, NewWorkspace,
+    OnExpire, Registry, WorkspaceRecord, WorkspaceState,
 };
 pub use settings::{Settings, SupervisorArguments};
 pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};

@@ -24,7 +24,12 @@ pub const INHERITED_LOCK: i32 = 4;
 ///
 /// # Errors
 /// The folder, the row or the process cannot be made; what was made is removed again.
-pub fn start_supervisor(binary: &Path, arguments: &SupervisorArguments, machine: &NewMachine, registry: &mut Registry) -> StoreResult<Child> {
+pub fn start_supervisor(
+    binary: &Path,
+    arguments: &SupervisorArguments,
+    machine: &NewMachine,
+    registry: &mut Registry,
+) -> StoreResult<Child> {
     let folder = arguments.dirs.machine(&machine.id);
     let mut start = || -> StoreResult<Child> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -48,9 +53,9 @@ pub fn start_supervisor(binary: &Path, arguments: &SupervisorArguments, machine:
                 FdMapping { parent_fd: lock.into(), child_fd: INHERITED_LOCK },
             ])
             .expect("the two descriptors differ");
-        command
-            .spawn()
-            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot start the supervisor `{}`: {error}", binary.display())).into())
+        command.spawn().map_err(|error| {
+            std::io::Error::new(error.kind(), format!("cannot start the supervisor `{}`: {error}", binary.display())).into()
+        })
     };
     start().inspect_err(|_| {
         drop(std::fs::remove_dir_all(&folder));

@@ -8,8 +8,8 @@
 use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
-    RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -86,14 +86,16 @@ fn contain(containment: &Containment) -> Result<(), LaunchError> {
     ] {
         // A hard limit that is already lower stays.
         let maximum = rustix::process::getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit));
-        rustix::process::setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) }).map_err(failed("limit its resources"))?;
+        rustix::process::setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
+            .map_err(failed("limit its resources"))?;
     }
     rustix::thread::set_no_new_privs(true).map_err(failed("give up gaining privileges"))?;
     restrict_paths(containment).map_err(|error| LaunchError { step: "restrict itself with Landlock", source: std::io::Error::other(error) })
 }
 
 fn become_user(user: &User) -> Result<(), LaunchError> {
-    let check = |result: libc::c_int, step| if result == 0 { Ok(()) } else { Err(LaunchError { step, source: std::io::Error::last_os_error() }) };
+    let check =
+        |result: libc::c_int, step| if result == 0 { Ok(()) } else { Err(LaunchError { step, source: std::io::Error::last_os_error() }) };
     // SAFETY: the pointer and the length describe one live slice, which the kernel only reads (setgroups(2)).
     check(unsafe { libc::setgroups(user.groups.len(), user.groups.as_ptr()) }, "set its groups")?;
     // SAFETY: takes numbers only (setresgid(2)).

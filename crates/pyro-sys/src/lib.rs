@@ -7,6 +7,6 @@ pub mod inherit;
 pub mod kvm;
 #[cfg(feature = "host")]
 pub mod launch;
-pub mod spawn;
 #[cfg(feature = "host")]
 pub mod process;
+pub mod spawn;

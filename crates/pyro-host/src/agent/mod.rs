@@ -11,8 +11,7 @@ use pyro_proto::{
     error::{ErrorKind, Failure},
     limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
     v1::{
-        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, WarmRequest,
-        guest_client::GuestClient,
+        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, WarmRequest, guest_client::GuestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -65,7 +64,9 @@ impl Agent {
     /// Has the agent fill its page cache and let go of the channel.
     pub(crate) async fn prepare_freeze(&self, programs: Vec<String>) -> HostResult<()> {
         let call = async { self.client.clone().prepare_freeze(PrepareFreezeRequest { programs }).await };
-        within(PREPARE_DEADLINE, "preparing to freeze", async { call.await.map_err(|status| refused(&status, "preparing to freeze")) }).await.map(drop)
+        within(PREPARE_DEADLINE, "preparing to freeze", async { call.await.map_err(|status| refused(&status, "preparing to freeze")) })
+            .await
+            .map(drop)
     }
 
     /// Waits until the agent has closed the connection, so that nothing of it is in the frozen guest.

@@ -76,7 +76,10 @@ pub(crate) fn arguments(shape: &MachineShape, origin: Origin) -> Vec<OsString> {
     add(&["-name", "pyro", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-msg", "timestamp=off"]);
     add(&["-M", "microvm,acpi=on,pit=off,memory-backend=ram,suppress-vmdesc=on", "-global", "migration.send-configuration=off"]);
     add(&["-accel", &accelerator, "-cpu", cpu, "-smp", &shape.vcpu_count.to_string(), "-m", &format!("{}M", shape.mem_mib)]);
-    add(&["-object", &format!("memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{},share={share}", shape.mem_mib, descriptor::MEMORY)]);
+    add(&[
+        "-object",
+        &format!("memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{},share={share}", shape.mem_mib, descriptor::MEMORY),
+    ]);
     add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
 
     add(&["-add-fd", &format!("fd={},set=0", descriptor::ENVIRONMENT)]);
@@ -103,7 +106,12 @@ pub(crate) fn arguments(shape: &MachineShape, origin: Origin) -> Vec<OsString> {
     add(&["-chardev", &format!("socket,id=monitor,fd={}", descriptor::MONITOR), "-mon", "chardev=monitor,mode=control"]);
     match origin {
         Origin::Boot { tsc_khz } => {
-            add(&["-kernel", &format!("/proc/self/fd/{}", descriptor::KERNEL), "-initrd", &format!("/proc/self/fd/{}", descriptor::INITRAMFS)]);
+            add(&[
+                "-kernel",
+                &format!("/proc/self/fd/{}", descriptor::KERNEL),
+                "-initrd",
+                &format!("/proc/self/fd/{}", descriptor::INITRAMFS),
+            ]);
             // lpj is jiffies' loops: TSC ticks per 1/250 s, Debian's HZ.
             let append = format!(
                 "console=ttyS0 loglevel=4 panic=-1 mitigations=off init_on_alloc=0 tsc_early_khz={tsc_khz} no_timer_check lpj={} \

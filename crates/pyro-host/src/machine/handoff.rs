@@ -46,7 +46,8 @@ pub(crate) fn serve(dirs: &Dirs, machine: &MachineId, memory: SealedMemory) -> H
 
 /// Asks living siblings for the memory of a template. Blocks for at most twice the deadline.
 pub(crate) fn ask(dirs: &Dirs, machines: &[MachineRecord], own: &MachineRecord) -> Option<SealedMemory> {
-    let siblings = machines.iter().filter(|machine| machine.id != own.id && machine.template == own.template && machine.machine_pid.is_some());
+    let siblings =
+        machines.iter().filter(|machine| machine.id != own.id && machine.template == own.template && machine.machine_pid.is_some());
     siblings.take(ASKED_MAX).find_map(|sibling| {
         let stream = pyro_store::connect_stream(&dirs.machine(&sibling.id), SOCKET).ok()?;
         receive(&stream).and_then(|memory| SealedMemory::verify(memory, own.shape.mem_mib << 20))

@@ -95,7 +95,8 @@ pub(crate) struct LaunchArguments {
 impl LaunchArguments {
     fn containment(&self) -> Containment {
         // QEMU's shared libraries, its firmware and option ROMs; nothing of the user's.
-        let read_only = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/dev/null", "/sys/devices/system"];
+        let read_only =
+            ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/dev/null", "/sys/devices/system"];
         let mut read_write = Vec::new();
         if self.kvm {
             read_write.push(PathBuf::from("/dev/kvm"));

@@ -54,7 +54,8 @@ struct Record {
 
 /// Returns the environment a shape was made from.
 pub(crate) fn environment(dirs: &Dirs, shape: &MachineShape) -> HostResult<Environment> {
-    let digest = shape.environment_digest.parse().map_err(|_| HostError::EnvironmentMissing { digest: shape.environment_digest.clone() })?;
+    let digest =
+        shape.environment_digest.parse().map_err(|_| HostError::EnvironmentMissing { digest: shape.environment_digest.clone() })?;
     Environments::open(&dirs.data, &dirs.cache)
         .and_then(|environments| environments.by_digest(&digest))
         .map_err(|source| HostError::Environment { source })?
@@ -62,7 +63,14 @@ pub(crate) fn environment(dirs: &Dirs, shape: &MachineShape) -> HostResult<Envir
 }
 
 /// Loads the template of this shape, building it when it is missing. `tell` hears of what takes long.
-pub(crate) async fn obtain(dirs: &Dirs, settings: &Settings, shape: &MachineShape, user_slot: u32, in_use: &(dyn Fn(&str) -> bool + Sync), tell: &(dyn Fn(&str) + Sync)) -> HostResult<Template> {
+pub(crate) async fn obtain(
+    dirs: &Dirs,
+    settings: &Settings,
+    shape: &MachineShape,
+    user_slot: u32,
+    in_use: &(dyn Fn(&str) -> bool + Sync),
+    tell: &(dyn Fn(&str) + Sync),
+) -> HostResult<Template> {
     if let Some(template) = load(dirs, shape)? {
         return Ok(template);
     }
@@ -169,8 +177,12 @@ async fn freeze(machine: &Machine, ports: Ports) -> HostResult<Vec<u8>> {
     machine.qmp.execute("stop", json!({})).await?;
     let state = memfd_create("pyro-state", MemfdFlags::CLOEXEC).doing("make room for device state")?;
     // An fd set hands out a descriptor only for the very access mode it was opened with.
-    let write_only = rustix::fs::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&state)), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .doing("make room for device state")?;
+    let write_only = rustix::fs::open(
+        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&state)),
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .doing("make room for device state")?;
     let fdset = super::FIRST_FDSET;
     machine.qmp.execute_with("add-fd", json!({ "fdset-id": fdset }), write_only.as_fd()).await?;
     machine.qmp.execute("xen-save-devices-state", json!({ "filename": format!("/dev/fdset/{fdset}") })).await?;
@@ -250,7 +262,12 @@ pub(crate) async fn restore(
 }
 
 /// Hangs the blank scratch disk and warms the guest on it.
-pub(crate) async fn warm(dirs: &Dirs, registry: &std::sync::Mutex<pyro_store::Registry>, machine: &Machine, agent: &Agent) -> HostResult<()> {
+pub(crate) async fn warm(
+    dirs: &Dirs,
+    registry: &std::sync::Mutex<pyro_store::Registry>,
+    machine: &Machine,
+    agent: &Agent,
+) -> HostResult<()> {
     let blank = disks::blank(dirs, registry, disks::Blank::Scratch).await?;
     machine.hang(dirs, Disk::Scratch, &[blank]).await?;
     agent.warm(vec!["/usr/bin/true".into(), "/bin/sh".into()]).await
@@ -267,7 +284,8 @@ fn in_memory(content: &[u8]) -> HostResult<OwnedFd> {
 fn tsc_khz() -> u64 {
     const FALLBACK_KHZ: u64 = 2_500_000;
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let bogomips = cpuinfo.lines().find_map(|line| line.strip_prefix("bogomips")?.split(':').nth(1)?.trim().replace('.', "").parse::<u64>().ok());
+    let bogomips =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("bogomips")?.split(':').nth(1)?.trim().replace('.', "").parse::<u64>().ok());
     // Two decimals, so the number without its point is bogomips × 100 = kHz / 5.
     bogomips.map_or(FALLBACK_KHZ, |hundredths| hundredths * 5)
 }

@@ -72,7 +72,8 @@ impl Supervisor {
             let Some(reason) = reason else { continue };
             // Looks again, because the registry may have changed without a notification.
             let still_due = matches!(self.next_due(), Ok(Some((at_ms, Some(_)))) if at_ms <= now_ms());
-            let withdrawn = still_due && (self.workspace.get().is_some() || lock(&self.registry).withdraw_standby(&self.record.id).unwrap_or(true));
+            let withdrawn =
+                still_due && (self.workspace.get().is_some() || lock(&self.registry).withdraw_standby(&self.record.id).unwrap_or(true));
             if withdrawn {
                 return reason;
             }

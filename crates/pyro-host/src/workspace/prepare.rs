@@ -69,7 +69,8 @@ impl Supervisor {
                 return Ok(template::Template { memory: memory.into(), state });
             }
         }
-        let in_use = |key: &str| lock(&self.registry).machines().is_ok_and(|machines| machines.iter().any(|machine| machine.template == key));
+        let in_use =
+            |key: &str| lock(&self.registry).machines().is_ok_and(|machines| machines.iter().any(|machine| machine.template == key));
         template::obtain(dirs, settings, shape, self.record.user_slot, &in_use, &|phase| self.tell(phase)).await
     }
 

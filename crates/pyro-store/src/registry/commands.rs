@@ -2,7 +2,10 @@
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Registry, now_ms, sql, workspaces::{parse, to_json}};
+use super::{
+    Registry, now_ms, sql,
+    workspaces::{parse, to_json},
+};
 use crate::{StoreError, StoreResult, WorkspaceId};
 
 /// One command of a workspace.
@@ -83,7 +86,9 @@ impl Registry {
         self.transaction(|transaction| {
             let error = sql(transaction);
             let sequence: u64 = transaction
-                .prepare_cached("UPDATE workspaces SET command_count = command_count + 1, last_activity_at = ?2 WHERE id = ?1 RETURNING command_count")
+                .prepare_cached(
+                    "UPDATE workspaces SET command_count = command_count + 1, last_activity_at = ?2 WHERE id = ?1 RETURNING command_count",
+                )
                 .and_then(|mut statement| statement.query_row((workspace.as_str(), now_ms()), |row| row.get(0)).optional())
                 .map_err(&error)?
                 .ok_or_else(|| StoreError::WorkspaceNotFound { reference: workspace.to_string() })?;
@@ -153,7 +158,11 @@ impl Registry {
     pub fn command(&self, workspace: &WorkspaceId, sequence: u64) -> StoreResult<CommandRecord> {
         self.query(|connection| {
             connection
-                .query_row(&format!("SELECT {COLUMNS} FROM commands WHERE workspace = ?1 AND sequence = ?2"), (workspace.as_str(), sequence), record)
+                .query_row(
+                    &format!("SELECT {COLUMNS} FROM commands WHERE workspace = ?1 AND sequence = ?2"),
+                    (workspace.as_str(), sequence),
+                    record,
+                )
                 .optional()
         })?
         .ok_or_else(|| StoreError::CommandNotFound { workspace: workspace.to_string(), sequence })

@@ -3,7 +3,10 @@
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Registry, now_ms, sql, workspaces::{parse, parse_optional}};
+use super::{
+    Registry, now_ms, sql,
+    workspaces::{parse, parse_optional},
+};
 use crate::{LayerId, MachineId, StoreResult, WorkspaceId};
 
 /// Which of a workspace's two disks.
@@ -58,7 +61,13 @@ impl Registry {
             connection
                 .execute(
                     "INSERT OR IGNORE INTO layers (id, parent, format, size_bytes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    rusqlite::params![layer.id.as_str(), layer.parent.as_ref().map(LayerId::as_str), layer.format, layer.size_bytes, now_ms()],
+                    rusqlite::params![
+                        layer.id.as_str(),
+                        layer.parent.as_ref().map(LayerId::as_str),
+                        layer.format,
+                        layer.size_bytes,
+                        now_ms()
+                    ],
                 )
                 .map(drop)
         })
@@ -96,7 +105,10 @@ impl Registry {
     pub fn set_layer_parent(&self, layer: &LayerId, parent: &LayerId, size_bytes: u64) -> StoreResult<()> {
         self.query(|connection| {
             connection
-                .execute("UPDATE layers SET parent = ?2, size_bytes = ?3 WHERE id = ?1", rusqlite::params![layer.as_str(), parent.as_str(), size_bytes])
+                .execute(
+                    "UPDATE layers SET parent = ?2, size_bytes = ?3 WHERE id = ?1",
+                    rusqlite::params![layer.as_str(), parent.as_str(), size_bytes],
+                )
                 .map(drop)
         })
     }
@@ -138,7 +150,9 @@ impl Registry {
     /// # Errors
     /// The registry cannot be read.
     pub fn layers(&self) -> StoreResult<Vec<LayerRecord>> {
-        self.query(|connection| connection.prepare_cached("SELECT id, parent, format, size_bytes FROM layers")?.query_map([], record)?.collect())
+        self.query(|connection| {
+            connection.prepare_cached("SELECT id, parent, format, size_bytes FROM layers")?.query_map([], record)?.collect()
+        })
     }
 
     /// Returns how many things refer to a layer.

@@ -2,7 +2,10 @@
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Registry, now_ms, sql, workspaces::{parse, parse_optional, to_json}};
+use super::{
+    Registry, now_ms, sql,
+    workspaces::{parse, parse_optional, to_json},
+};
 use crate::{LayerId, MachineId, MachineShape, StoreError, StoreResult, TemplateKey, WorkspaceId, WorkspaceState};
 
 /// What a machine was started for.
@@ -175,7 +178,10 @@ impl Registry {
                 .map_err(sql(transaction))?;
             if let Some(machine) = &claimed {
                 transaction
-                    .execute("UPDATE workspaces SET machine = ?2, generation = generation + 1 WHERE id = ?1", (workspace.as_str(), machine.as_str()))
+                    .execute(
+                        "UPDATE workspaces SET machine = ?2, generation = generation + 1 WHERE id = ?1",
+                        (workspace.as_str(), machine.as_str()),
+                    )
                     .map_err(sql(transaction))?;
             }
             Ok(claimed)
@@ -219,7 +225,10 @@ impl Registry {
     pub fn offer_standby(&self, id: &MachineId, expires_at_ms: i64) -> StoreResult<()> {
         self.query(|connection| {
             connection
-                .execute("UPDATE machines SET state = 'ready', expires_at = ?2 WHERE id = ?1 AND state = 'starting'", (id.as_str(), expires_at_ms))
+                .execute(
+                    "UPDATE machines SET state = 'ready', expires_at = ?2 WHERE id = ?1 AND state = 'starting'",
+                    (id.as_str(), expires_at_ms),
+                )
                 .map(drop)
         })
     }
@@ -230,7 +239,8 @@ impl Registry {
     /// The registry cannot be written.
     pub fn withdraw_standby(&mut self, id: &MachineId) -> StoreResult<bool> {
         self.query(|connection| {
-            let changed = connection.execute("UPDATE machines SET state = 'starting' WHERE id = ?1 AND workspace IS NULL", [id.as_str()])?;
+            let changed =
+                connection.execute("UPDATE machines SET state = 'starting' WHERE id = ?1 AND workspace IS NULL", [id.as_str()])?;
             Ok(changed > 0)
         })
     }
@@ -246,6 +256,7 @@ impl Registry {
             let changed = transaction
                 .execute(
                     "UPDATE workspaces SET state = ?3, last_activity_at = ?4, stopped_at = NULL, stop_reason = NULL, \
+                     shape = (SELECT shape FROM machines WHERE id = ?2), \
                      root_layer = (SELECT root_layer FROM machines WHERE id = ?2), \
                      workspace_layer = (SELECT workspace_layer FROM machines WHERE id = ?2) \
                      WHERE id = ?1 AND machine = ?2 AND state IN ('creating', 'starting')",

@@ -56,8 +56,7 @@ impl Registry {
             dirs.create()?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(&path, flags).map_err(|source| StoreError::Registry { path: path.clone(), source })?;
+        let connection = Connection::open_with_flags(&path, flags).map_err(|source| StoreError::Registry { path: path.clone(), source })?;
         let mut registry = Self { connection, path };
         registry.prepare().or_else(|error| registry.fail(error))?;
         let found = registry.query(|connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)))?;
@@ -121,7 +120,9 @@ impl Registry {
     /// The registry cannot be written.
     pub fn remember_fact(&self, name: &str, condition: &str, value: &str) -> StoreResult<()> {
         self.query(|connection| {
-            connection.execute("INSERT OR REPLACE INTO facts (name, condition, value) VALUES (?1, ?2, ?3)", (name, condition, value)).map(drop)
+            connection
+                .execute("INSERT OR REPLACE INTO facts (name, condition, value) VALUES (?1, ?2, ?3)", (name, condition, value))
+                .map(drop)
         })
     }
 }
