@@ -154,6 +154,6 @@ fn a_standby_machine_is_claimed_once_and_replaced() {
         let _ = home.pyro(&["workspace", "delete", id]).ok();
     }
     eventually("a replacement is ready", 60, || ready().is_some());
-    let _ = home.pyro(&["system", "prune", "--json"]).ok();
+    let _ = home.pyro(&["system", "prune", "--all", "--json"]).ok();
     eventually("prune ends standby machines", 20, || home.live_processes().is_empty());
 }
