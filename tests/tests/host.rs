@@ -120,6 +120,40 @@ fn qemus_user_with_qemus_descriptors_cannot_reach_the_template_or_another_worksp
 }
 
 #[test]
+fn what_takes_qemus_place_can_read_and_write_no_file_of_the_host() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "secret").expect("writable");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("ours");
+    // The very step between supervisor and QEMU, with a shell in QEMU's place; anyone may read and write the file but for Landlock.
+    let contained = |line: &str| {
+        let user = if rustix::process::geteuid().is_root() { "1879100000" } else { "null" };
+        let launch = format!(
+            r#"{{"parent":{},"user":{user},"groups":[],"address_space_bytes":4294967296,"kvm":false,"program":"/bin/sh","arguments":["-c",{}]}}"#,
+            std::process::id(),
+            serde_json::Value::from(line)
+        );
+        let home = Home::new();
+        pyro_tests::finish(home.start(&["__machine", &launch]))
+    };
+    assert_eq!(contained("echo alive").ok().text(), "alive");
+    let path = secret.display();
+    for line in [
+        format!("cat {path}"),
+        format!("echo x >> {path}"),
+        format!("rm {path}"),
+        "cat /etc/passwd".to_owned(),
+        "echo x > /tmp/pyro-escape".to_owned(),
+    ] {
+        let output = contained(&line);
+        assert!(output.code != 0 && output.stderr.contains("denied"), "{line}: {output:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&secret).expect("it is there"), "secret");
+    assert_eq!(contained("ulimit -c").ok().text(), "0");
+}
+
+#[test]
 fn a_guest_that_closes_its_channel_costs_only_its_own_workspace() {
     let home = Home::new();
     let (hostile, other) = (home.create(&[]), home.create(&[]));

@@ -17,6 +17,8 @@ const GUEST_GRACE: Duration = Duration::from_secs(2);
 const QUIT_DEADLINE: Duration = Duration::from_secs(60);
 /// A machine started for a workspace whose client never asks for it again. Building a template is within it.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(300);
+/// How often a standby machine looks whether it could still be claimed. It only costs a `stat`.
+const STALE_EVERY: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     /// Prepares the machine, serves until there is a reason to end, then ends. The registry is true and nothing is left on return.
@@ -65,6 +67,7 @@ impl Supervisor {
                 Ok(None) | Err(_) => (now_ms() + 60_000, None),
             };
             let wait = Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0));
+            let wait = if self.workspace.get().is_none() { wait.min(STALE_EVERY) } else { wait };
             let changed = tokio::time::timeout(wait, self.activity.notified()).await.is_ok();
             if changed {
                 continue;
@@ -89,6 +92,9 @@ impl Supervisor {
             return Ok(Some((record.expires_at_ms(0), Some(EndReason::Expired))));
         }
         let Some(own) = lock(&self.registry).machine(&self.record.id)? else { return Ok(Some((0, Some(EndReason::Unneeded)))) };
+        if own.role == MachineRole::Standby && own.workspace.is_none() && self.is_stale() {
+            return Ok(Some((0, Some(EndReason::Unneeded))));
+        }
         let patience_ms = i64::try_from(ADOPTION_DEADLINE.as_millis()).unwrap_or(i64::MAX);
         let at = match own.role {
             // One that is being warmed or was just claimed has no expiry: it gets the time both may take after its longest wait.
@@ -99,6 +105,14 @@ impl Supervisor {
             MachineRole::Workspace => own.created_at_ms + patience_ms,
         };
         Ok(Some((at, Some(EndReason::Unneeded))))
+    }
+
+    /// Tells whether QEMU or Pyro was replaced since this machine started: no client asks for its shape any more.
+    fn is_stale(&self) -> bool {
+        let qemu_replaced =
+            pyro_store::file_identity(&self.arguments.settings.qemu).is_ok_and(|now| now != self.record.shape.qemu_identity);
+        let pyro_replaced = std::fs::read_link("/proc/self/exe").is_ok_and(|path| path.to_string_lossy().ends_with(" (deleted)"));
+        qemu_replaced || pyro_replaced
     }
 
     /// Ends guest and machine as the reason allows, then makes the registry true and removes what the machine left.
