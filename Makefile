@@ -3,6 +3,7 @@
 PREFIX ?= $(HOME)/.local
 CARGO ?= cargo
 TEST_FLAGS ?=
+BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench build install fmt lint docs-check dependencies
@@ -25,8 +26,8 @@ test: dependencies ## Run all tests, in real guests
 
 bench: ## Measure, each figure beside its peers
 	@script/install-dependencies --bench
-	$(CARGO) build --release --package pyro
-	$(CARGO) run --release --package pyro-bench
+	$(CARGO) build --release --package pyro --package pyro-bench
+	target/release/pyro-bench $(BENCH_FLAGS)
 
 install: build ## Install `pyro` below PREFIX (~/.local)
 	install -D --mode 0755 target/release/pyro $(DESTDIR)$(PREFIX)/bin/pyro
