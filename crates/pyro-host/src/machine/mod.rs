@@ -117,7 +117,8 @@ impl Machine {
 
     /// Hangs a chain of layers, top first, under a disk the guest has not touched. Costs about 2 ms.
     pub(crate) async fn hang(&self, dirs: &Dirs, disk: Disk, chain: &[LayerRecord]) -> HostResult<()> {
-        let base = format!("{}-base", disk.node());
+        // Another chain may hang there already, so the name is a new one.
+        let base = format!("{}-base-{}", disk.node(), self.next_fdset.fetch_add(1, Ordering::Relaxed));
         let mut node = Value::Null;
         for (depth, layer) in chain.iter().enumerate().rev() {
             let fdset = self.next_fdset.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::{
     error::{HostError, HostResult},
     lock,
     machine::{
-        Disk,
+        Disk, Machine,
         disks::{self, Blank, TEMPLATE_ROOT_GIB, TEMPLATE_WORKSPACE_GIB},
     },
 };
@@ -43,7 +43,10 @@ impl Supervisor {
             if gib != template_gib {
                 machine.resize(disk, gib << 30).await?;
             }
-            machine.hang(dirs, disk, &chain).await?;
+            let hangs_already = matches!(chain.as_slice(), [blank] if self.prehung.get().is_some_and(|hung| hung.contains(&blank.id)));
+            if !hangs_already {
+                machine.hang(dirs, disk, &chain).await?;
+            }
         }
         agent.attach(hostname(&record), format!("{id}{id}")).await?;
         lock(&self.registry).adopt(&self.record.id, id)?;
@@ -51,6 +54,20 @@ impl Supervisor {
         debug_assert!(set_once, "guarded by `adopting`");
         self.activity.notify_waiters();
         tokio::spawn(self.clone().replace_standby());
+        Ok(())
+    }
+
+    /// Hangs the blanks of the usual sizes under a standby machine, 4 ms that its first owner then does not wait for. One that wants
+    /// something else hangs that instead, since nothing has been written or read.
+    pub(super) async fn prehang(&self, machine: &Machine) -> HostResult<()> {
+        let (dirs, registry) = (&self.arguments.dirs, &self.registry);
+        let root = disks::blank(dirs, registry, Blank::Root { gib: TEMPLATE_ROOT_GIB }).await?;
+        let workspace = disks::blank(dirs, registry, Blank::Workspace { gib: TEMPLATE_WORKSPACE_GIB }).await?;
+        let hung = vec![root.id.clone(), workspace.id.clone()];
+        machine.hang(dirs, Disk::Root, &[root]).await?;
+        machine.hang(dirs, Disk::Workspace, &[workspace]).await?;
+        let set_once = self.prehung.set(hung).is_ok();
+        debug_assert!(set_once, "a machine is warmed once");
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use pyro_proto::{
     error::Failure,
     v1::{ExecExit, ExecInput},
 };
-use pyro_store::{MachineRecord, Registry, SupervisorArguments, WorkspaceId, WorkspaceRecord};
+use pyro_store::{LayerId, MachineRecord, Registry, SupervisorArguments, WorkspaceId, WorkspaceRecord};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub(crate) use self::service::Service;
@@ -84,6 +84,8 @@ pub(crate) struct Supervisor {
     machine: OnceLock<Machine>,
     agent: OnceLock<Agent>,
     workspace: OnceLock<WorkspaceId>,
+    /// What hangs under the disks of a standby machine already: the blanks a new workspace of the usual sizes needs.
+    prehung: OnceLock<Vec<LayerId>>,
     /// Guards against two clients adopting at once.
     adopting: tokio::sync::Mutex<()>,
     running: Mutex<BTreeMap<u64, Running>>,
@@ -105,6 +107,7 @@ impl Supervisor {
             machine: OnceLock::new(),
             agent: OnceLock::new(),
             workspace: OnceLock::new(),
+            prehung: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             running: Mutex::new(BTreeMap::new()),
             disk_full: watch::Sender::new(false),

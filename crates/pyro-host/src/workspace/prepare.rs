@@ -41,6 +41,7 @@ impl Supervisor {
         handoff::serve(dirs, &self.record.id, memory)?;
         if standby {
             template::warm(dirs, &self.registry, &machine, &agent).await?;
+            self.prehang(&machine).await?;
         }
         let set_once = self.machine.set(machine).is_ok() && self.agent.set(agent).is_ok();
         debug_assert!(set_once, "prepare runs once");
