@@ -88,7 +88,7 @@ impl Arguments {
         }
         Effort {
             samples: self.iterations,
-            slow_samples: self.iterations.div_ceil(5),
+            slow_samples: self.iterations.div_ceil(4),
             fast_samples: self.iterations.saturating_mul(5),
             idle_counts: &[50, 100],
             settle: Duration::from_secs(20),

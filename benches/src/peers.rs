@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::command::{self, command};
+use crate::{
+    command::{self, command},
+    sample::Samples,
+};
 
 /// Limits below those of hosts that let nobody raise one; podman's own defaults are above.
 const PODMAN_LIMITS: [&str; 2] = ["nofile=1024:1024", "nproc=1024:1024"];
@@ -185,8 +188,16 @@ impl OneShot {
         self.argv.as_ref().err()
     }
 
+    /// Runs it once and keeps the time. A peer that fails in the middle of a run is out of it from then on.
+    pub(crate) async fn sample(&mut self, samples: &mut Samples) {
+        match self.time().await {
+            Ok(elapsed) => samples.push(elapsed),
+            Err(error) => self.argv = Err(format!("{error:#}")),
+        }
+    }
+
     /// Runs it once; returns milliseconds from its start to its end.
-    pub(crate) async fn time(&mut self) -> Result<f64> {
+    async fn time(&mut self) -> Result<f64> {
         let argv = self.argv.clone().map_err(anyhow::Error::msg)?;
         self.runs += 1;
         let id = format!("{CONTAINER}-{}", self.runs);
@@ -199,6 +210,14 @@ impl Live {
     /// Runs a command in it; returns milliseconds from its start to its end.
     pub(crate) async fn time(&self, program: &[&str]) -> Result<f64> {
         Ok(command::time(command(&self.argv(program)?)).await?.0)
+    }
+
+    /// Keeps a sample, or the reason why there are no more.
+    pub(crate) fn keep(&mut self, sample: Result<f64>, samples: &mut Samples) {
+        match sample {
+            Ok(value) => samples.push(value),
+            Err(error) => self.exec = Err(format!("{error:#}")),
+        }
     }
 
     /// Returns the whole command line.

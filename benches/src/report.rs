@@ -57,6 +57,11 @@ impl Row {
         Self { problem: Some(problem), ..Self::new(whose, subject, unit, Samples::default()) }
     }
 
+    /// Returns what 95 of 100 samples are no worse than.
+    fn p95(&self) -> Option<f64> {
+        self.samples.percentile(if self.unit.more_is_better() { 5 } else { 95 })
+    }
+
     fn verdict(&self) -> Option<&'static str> {
         let (target, value) = (self.target?, self.samples.percentile(50)?);
         Some(if target.is_met_by(value) { "met" } else { "MISSED" })
@@ -65,7 +70,7 @@ impl Row {
     fn json(&self) -> Value {
         json!({
             "subject": self.subject, "whose": self.whose.name(), "unit": self.unit, "n": self.samples.count(), "p50": self.samples.percentile(50),
-            "p95": self.samples.percentile(95), "target": self.target, "verdict": self.verdict(), "problem": self.problem,
+            "p95": self.p95(), "target": self.target, "verdict": self.verdict(), "problem": self.problem,
         })
     }
 }
@@ -133,7 +138,7 @@ impl Report {
         group.load_after = process::load();
         self.line(&format!("\n{}   [load {:.1} → {:.1}]", group.title, group.load_before, group.load_after));
         let width = group.rows.iter().map(|row| row.subject.chars().count()).max().unwrap_or(0).max(20);
-        self.line(&format!("  {:width$}  {:>9}  {:>9}  {:>5}  {:>12}", "", "p50", "p95", "n", "target"));
+        self.line(&format!("  {:width$}  {:>9}  {:>9}  {:11}  {:>5}  {:>12}", "", "p50", "p95", "", "n", "target"));
         for row in &group.rows {
             self.line(format!("  {:width$}  {}", row.subject, figures(row)).trim_end());
         }
@@ -181,17 +186,11 @@ fn figures(row: &Row) -> String {
     if let Some(problem) = &row.problem {
         return format!("cannot be measured here: {problem}");
     }
-    let value = |percent| row.samples.percentile(percent).map_or_else(String::new, short);
+    let p50 = row.samples.percentile(50).map_or_else(String::new, short);
     // One sample has no spread.
-    let p95 = if row.samples.count() > 1 { value(95) } else { String::new() };
+    let p95 = row.p95().filter(|_| row.samples.count() > 1).map_or_else(String::new, short);
     let target = row.target.map_or_else(String::new, |target| limit(target, row.unit));
-    format!(
-        "{:>9}  {p95:>9}  {:>5}  {target:>12}  {:12}  {}",
-        value(50),
-        row.samples.count(),
-        row.unit.suffix(),
-        row.verdict().unwrap_or("")
-    )
+    format!("{p50:>9}  {p95:>9}  {:11}  {:>5}  {target:>12}  {}", row.unit.suffix(), row.samples.count(), row.verdict().unwrap_or(""))
 }
 
 fn short(value: f64) -> String {

@@ -13,6 +13,14 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
+    /// Tells whether the tail worth knowing is that of the small values.
+    pub(crate) const fn more_is_better(self) -> bool {
+        match self {
+            Self::MegabytesPerSecond => true,
+            Self::Milliseconds | Self::Mebibytes | Self::PercentOfOneCore => false,
+        }
+    }
+
     pub(crate) const fn suffix(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",

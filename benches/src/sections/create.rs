@@ -74,7 +74,7 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 
         for (peer, samples) in &mut peers {
             if peer.problem().is_none() {
-                samples.push(peer.time().await?);
+                peer.sample(samples).await;
             }
         }
     }

@@ -19,7 +19,7 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut group = Group::begin(Section::Exec, "exec /bin/true on a live workspace");
     let home = bench.home("exec", Standby::None).await?;
     let workspace = home.create().await?;
-    let peers = bench.peers.live().await;
+    let mut peers = bench.peers.live().await;
     for _ in 0..WARM_UP {
         run(&workspace, &["/bin/true"]).await?;
     }
@@ -37,9 +37,9 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         cli.push(elapsed);
         cli_overhead.push(elapsed - answer["duration_ms"].as_f64().context("the answer has a duration")?);
 
-        for (peer, samples) in peers.iter().zip(&mut peer_samples) {
+        for (peer, samples) in peers.iter_mut().zip(&mut peer_samples) {
             if peer.exec.is_ok() {
-                samples.push(peer.time(&["/bin/true"]).await?);
+                peer.keep(peer.time(&["/bin/true"]).await, samples);
             }
         }
     }

@@ -27,7 +27,7 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 async fn versions(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut group = Group::begin(Section::Footprint, "--version, from start to end");
     let binary = bed::binary()?.to_string_lossy().into_owned();
-    let mut programs = vec![(Whose::Pyro, "pyro".to_owned(), binary)];
+    let mut programs = vec![(Whose::Pyro, "pyro --version".to_owned(), binary)];
     programs.extend(PEERS.map(|name| (Whose::Peers, name.to_owned(), name.to_owned())));
     programs.push((Whose::Part, "/bin/true, the cost of starting any program".to_owned(), "/bin/true".to_owned()));
     let mut rows: Vec<_> = programs.into_iter().map(|program| (program, Samples::default(), None)).collect();

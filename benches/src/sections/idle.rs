@@ -54,11 +54,14 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         let cpu = (sum(&all, process::cpu_seconds)? - before) / started.elapsed().as_secs_f64() * 100.0;
 
         let memory = |subject: &str, value: f64| Row::new(Whose::Pyro, subject, Unit::Mebibytes, value);
-        group.add(memory("host memory each, PSS", supervisor_pss + machine_pss).target(Target::AtMost(45.0)));
+        group.add(memory(&format!("{count} idle: host memory each, PSS"), supervisor_pss + machine_pss).target(Target::AtMost(45.0)));
         group.add(memory("  of it the supervisor", supervisor_pss));
         group.add(memory("  of it QEMU", machine_pss));
         group.add(memory("host's MemAvailable taken, each", taken));
-        group.add(Row::new(Whose::Pyro, "CPU time of all together", Unit::PercentOfOneCore, cpu).target(Target::AtMost(3.0)));
+        group.add(
+            Row::new(Whose::Pyro, format!("{count} idle: CPU time of all together"), Unit::PercentOfOneCore, cpu)
+                .target(Target::AtMost(3.0)),
+        );
         group.add(Row::new(Whose::Pyro, "create, one after the other", Unit::Milliseconds, create));
         group.note(format!(
             "After {} s of rest; CPU time over {} s. PSS counts the template's pages that are mapped, MemAvailable everything, page cache aside.",
