@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use pyro_tests::{ENVIRONMENT, Home, MEM_MIB};
+use pyro_tests::{ENVIRONMENT, Home, MEM_MIB, eventually};
 
 #[test]
 fn a_missing_or_broken_qemu_is_said_with_what_to_do() {
@@ -166,6 +166,18 @@ fn a_guest_that_closes_its_channel_costs_only_its_own_workspace() {
     let _ = home.pyro(&["workspace", "delete", &hostile, "--force"]).ok();
     let _ = home.pyro(&["workspace", "delete", &other]).ok();
     home.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_whose_kernel_panics_is_stopped_at_once_and_can_be_started_again() {
+    let home = Home::new();
+    let workspace = home.create(&[]);
+    let _ = home.sh(&workspace, "echo kept > /workspace/file; sync");
+    let panicked = home.exec(&workspace, &["sh", "-c", "echo c > /proc/sysrq-trigger"]).code(125);
+    assert!(panicked.stderr.contains("hint:"), "{}", panicked.stderr);
+    eventually("the workspace is stopped", 10, || home.state(&workspace) == "stopped");
+    let _ = home.pyro(&["workspace", "start", &workspace]).ok();
+    assert_eq!(home.sh(&workspace, "cat /workspace/file"), "kept");
 }
 
 #[test]

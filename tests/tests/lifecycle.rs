@@ -33,6 +33,8 @@ fn a_workspace_is_found_by_name_id_and_prefix_and_leaves_nothing_when_deleted() 
     }
     let listed = home.pyro(&["workspace", "list", "--label", "issue=2", "--json"]).ok().json();
     assert!(listed.to_string().contains(&other) && !listed.to_string().contains(&id), "{listed}");
+    let shadow = home.pyro(&["workspace", "create", ENVIRONMENT, "--name", &other]).code(64);
+    assert!(shadow.stderr.contains("hexadecimal"), "{}", shadow.stderr);
     let taken = home.pyro(&["workspace", "create", ENVIRONMENT, "--name", "fix-1"]).code(66);
     assert!(taken.stderr.contains("fix-1") && taken.stderr.contains("hint:"), "{}", taken.stderr);
     let _ = home.pyro(&["workspace", "update", "fix-1", "--name", "fix-2", "--label", "state=done"]).ok();

@@ -108,7 +108,9 @@ text_type!(
 );
 text_type!(
     /// A name a person or an agent gave a workspace; unique among live ones.
-    WorkspaceName, "workspace name", "1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit", |value| is_name(value, b"._-")
+    /// A name that has the form of an id is refused: it could shadow another workspace's.
+    WorkspaceName, "workspace name", "1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit, and not 16 hexadecimal digits",
+    |value| is_name(value, b"._-") && !is_hex(value)
 );
 text_type!(
     /// Key of a label.
@@ -163,5 +165,7 @@ mod tests {
         check("A", false);
         check("a/b", false);
         check("ä", false);
+        check("cc11dd533181e4bb", false);
+        check("cc11dd533181e4b", true);
     }
 }

@@ -25,6 +25,10 @@ use crate::error::{Doing as _, HostError, HostResult};
 const ATTACH_DEADLINE: Duration = Duration::from_secs(60);
 /// Programs run once from a cold disk, under TCG.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+/// An answer takes under a millisecond, and seconds on a host with both cores busy.
+const ALIVE_DEADLINE: Duration = Duration::from_secs(5);
+/// The agent answers before it starts the process.
+const EXEC_START_DEADLINE: Duration = Duration::from_secs(20);
 /// Every dirty page of both disks may have to be written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -95,8 +99,15 @@ impl Agent {
 
     /// Runs a command; output is read from the returned stream, which ends after its exit.
     pub(crate) async fn exec(&self, input: mpsc::Receiver<ExecInput>) -> HostResult<tonic::Streaming<ExecOutput>> {
-        let answer = self.client.clone().exec(ReceiverStream::new(input)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| refused(&status, "starting a command"))
+        let mut client = self.client.clone();
+        let call = async { client.exec(ReceiverStream::new(input)).await.map_err(|status| refused(&status, "starting a command")) };
+        within(EXEC_START_DEADLINE, "starting a command", call).await.map(tonic::Response::into_inner)
+    }
+
+    /// Tells whether the agent still answers, within a few seconds.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let call = async { self.client.clone().hello(HelloRequest { protocol: PROTOCOL_GENERATION }).await.is_ok() };
+        tokio::time::timeout(ALIVE_DEADLINE, call).await.unwrap_or(false)
     }
 
     /// Ends every process in the guest and unmounts its disks; `false` when they could only be flushed.

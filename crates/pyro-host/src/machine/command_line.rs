@@ -113,10 +113,12 @@ pub(crate) fn arguments(shape: &MachineShape, origin: Origin) -> Vec<OsString> {
                 &format!("/proc/self/fd/{}", descriptor::INITRAMFS),
             ]);
             // lpj is jiffies' loops: TSC ticks per 1/250 s, Debian's HZ.
+            // panic=-1 and reboot=t turn a kernel panic into a triple fault at once, which ends QEMU (-no-reboot): microvm has no other way
+            // to reset, and a kernel that looks for one spins.
             // tsc=reliable and nowatchdog silence two kernel timers that wake an idle guest twice a second and every four seconds: the
             // TSC is the host's, and a guest that hangs is its supervisor's business.
             let append = format!(
-                "console=ttyS0 loglevel=4 panic=-1 mitigations=off init_on_alloc=0 tsc_early_khz={tsc_khz} no_timer_check lpj={} \
+                "console=ttyS0 loglevel=4 panic=-1 reboot=t mitigations=off init_on_alloc=0 tsc_early_khz={tsc_khz} no_timer_check lpj={} \
                  random.trust_cpu=on tsc=reliable nowatchdog",
                 tsc_khz * 4
             );

@@ -72,7 +72,7 @@ impl Machine {
                     process.end().await
                 }
             };
-            drop(end_sender.send(Some(error.to_string())));
+            drop(end_sender.send(Some(error.to_string().trim_start_matches("QEMU ended ").to_owned())));
         });
         let machine = Self { qmp, pid, kill, ended, next_fdset: AtomicU32::new(FIRST_FDSET), console };
         match machine.qmp.negotiate().await {
@@ -86,7 +86,7 @@ impl Machine {
         let mut ended = self.ended.clone();
         let end = tokio::time::timeout(std::time::Duration::from_millis(500), ended.wait_for(Option::is_some)).await;
         match end {
-            Ok(Ok(reason)) => HostError::MachineEnded { status: String::new(), detail: reason.clone().unwrap_or_default() },
+            Ok(Ok(reason)) => HostError::MachineEnded { status: "at its start: ".into(), detail: reason.clone().unwrap_or_default() },
             Ok(Err(_)) | Err(_) => error,
         }
     }

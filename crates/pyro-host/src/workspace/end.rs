@@ -184,9 +184,11 @@ impl Supervisor {
         if *self.disk_full.borrow() {
             return;
         }
-        if let Ok(agent) = self.agent()
-            && let Err(error) = agent.shut_down(GUEST_GRACE).await
-        {
+        let Ok(agent) = self.agent() else { return };
+        // A guest that hangs would be waited for as long as one that flushes gigabytes.
+        if !agent.is_alive().await {
+            eprintln!("the guest does not answer; its machine is ended without it");
+        } else if let Err(error) = agent.shut_down(GUEST_GRACE).await {
             eprintln!("the guest did not shut down in order: {error}");
         }
     }

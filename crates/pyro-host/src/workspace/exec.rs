@@ -79,7 +79,7 @@ impl Supervisor {
         tokio::spawn(forward_input(inputs, guest, wants_stdin));
         let pump = Pump {
             supervisor: self.clone(),
-            journal: JournalWriter::new(&self.arguments.dirs, &workspace, sequence, self.arguments.settings.retention),
+            journal: JournalWriter::new(&self.arguments.dirs, &workspace, sequence, self.settings().retention),
             workspace,
             sequence,
             output,
@@ -213,7 +213,7 @@ impl Pump {
         };
         // The journal comes first: whoever has seen the exit finds it there.
         let recorded = lock(&self.supervisor.registry).end_command(&self.workspace, self.sequence, &end);
-        drop(self.journal.enforce_workspace_cap(self.supervisor.arguments.settings.retention));
+        drop(self.journal.enforce_workspace_cap(self.supervisor.settings().retention));
         lock(&self.supervisor.running).remove(&self.sequence);
         self.ended.send_replace(exit);
         let answer = match (result, recorded) {

@@ -20,7 +20,7 @@ use pyro_proto::{
     error::Failure,
     v1::{ExecExit, ExecInput},
 };
-use pyro_store::{LayerId, MachineRecord, Registry, SupervisorArguments, WorkspaceId, WorkspaceRecord};
+use pyro_store::{LayerId, MachineRecord, Registry, Settings, SupervisorArguments, WorkspaceId, WorkspaceRecord};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub(crate) use self::service::Service;
@@ -84,6 +84,8 @@ pub(crate) struct Supervisor {
     machine: OnceLock<Machine>,
     agent: OnceLock<Agent>,
     workspace: OnceLock<WorkspaceId>,
+    /// Settings of the client that adopted, which may differ from those a standby machine was started with.
+    adopted_settings: OnceLock<Settings>,
     /// What hangs under the disks of a standby machine already: the blanks a new workspace of the usual sizes needs.
     prehung: OnceLock<Vec<LayerId>>,
     /// Guards against two clients adopting at once.
@@ -107,6 +109,7 @@ impl Supervisor {
             machine: OnceLock::new(),
             agent: OnceLock::new(),
             workspace: OnceLock::new(),
+            adopted_settings: OnceLock::new(),
             prehung: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             running: Mutex::new(BTreeMap::new()),
@@ -123,6 +126,11 @@ impl Supervisor {
 
     fn agent(&self) -> HostResult<&Agent> {
         self.agent.get().ok_or_else(|| HostError::WrongState { problem: "the machine is not ready".into() })
+    }
+
+    /// Returns the settings in force.
+    fn settings(&self) -> &Settings {
+        self.adopted_settings.get().unwrap_or(&self.arguments.settings)
     }
 
     /// Returns the workspace this machine belongs to.

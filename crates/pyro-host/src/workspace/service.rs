@@ -40,8 +40,15 @@ impl supervisor_server::Supervisor for Service {
     type ExecStream = Answers<ExecOutput>;
 
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<Self::AdoptStream>, Status> {
+        let request = request.into_inner();
+        if !request.settings.is_empty() {
+            let settings =
+                serde_json::from_str(&request.settings).map_err(|error| Failure::new(ErrorKind::Incompatible, &error).into_status())?;
+            // A second client is refused further on.
+            drop(self.0.adopted_settings.set(settings));
+        }
         let id: WorkspaceId =
-            request.into_inner().workspace_id.parse().map_err(|error| Failure::new(ErrorKind::InvalidArgument, &error).into_status())?;
+            request.workspace_id.parse().map_err(|error| Failure::new(ErrorKind::InvalidArgument, &error).into_status())?;
         let supervisor = self.0.clone();
         let (sender, receiver) = mpsc::channel(8);
         tokio::spawn(async move {

@@ -14,12 +14,12 @@ impl Supervisor {
     /// Starts a standby machine of the same shape if fewer than wanted are there. Failing to is logged and costs only speed.
     #[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
     pub(super) async fn replace_standby(self: Arc<Self>) {
-        let wanted = self.arguments.settings.standby;
-        if wanted == 0 {
+        if self.settings().standby == 0 {
             return;
         }
         drop(tokio::time::timeout(QUIET, self.activity.notified()).await);
         let mut arguments = self.arguments.clone();
+        arguments.settings = self.settings().clone();
         arguments.machine = MachineId::random();
         let machine =
             NewMachine { id: arguments.machine.clone(), shape: self.record.shape.clone(), role: MachineRole::Standby, workspace: None };

@@ -259,7 +259,7 @@ impl Registry {
         .ok_or_else(|| StoreError::WorkspaceNotFound { reference: id.to_string() })
     }
 
-    /// Finds a workspace by name, by id, or by the beginning of an id that no other id shares, in this order.
+    /// Finds a workspace by id, by name, or by the beginning of an id that no other id shares, in this order.
     ///
     /// # Errors
     /// None or several match.
@@ -273,8 +273,9 @@ impl Registry {
                 .query_map([reference, &pattern], record)?
                 .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        let exact = |record: &WorkspaceRecord| record.name.as_ref().is_some_and(|name| name.as_str() == reference);
-        if let Some(at) = found.iter().position(exact) {
+        let by_id = |record: &WorkspaceRecord| record.id.as_str() == reference;
+        let by_name = |record: &WorkspaceRecord| record.name.as_ref().is_some_and(|name| name.as_str() == reference);
+        if let Some(at) = found.iter().position(by_id).or_else(|| found.iter().position(by_name)) {
             return Ok(found.swap_remove(at));
         }
         match found.len() {
