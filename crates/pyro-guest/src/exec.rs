@@ -132,10 +132,21 @@ impl Executor {
         Ok(Process { group, ended, stdin, stdout, stderr })
     }
 
-    /// Reads a file of the commands' root; a missing or unreadable one is empty.
+    /// Reads a file of the commands' root; one that is missing, unreadable or no regular file is empty. Commands may have put anything
+    /// there, and a FIFO would stop the whole agent.
     fn read(&self, name: &str) -> String {
+        /// Far above any real user database.
+        const MAX_BYTES: u64 = 4 << 20;
         let root = self.root.as_ref().map_or("/", |root| root.to_str().unwrap_or("/"));
-        let bytes = std::fs::read(PathBuf::from(root).join(name)).unwrap_or_default();
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = std::os::unix::fs::OpenOptionsExt::custom_flags(std::fs::OpenOptions::new().read(true), nonblocking)
+            .open(PathBuf::from(root).join(name))
+            .and_then(|file| Ok((file.metadata()?.is_file(), file)));
+        let mut bytes = Vec::new();
+        if let Ok((true, file)) = file {
+            // What was read before an error is as good as nothing to a parser of whole lines.
+            let _ = std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES), &mut bytes);
+        }
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }

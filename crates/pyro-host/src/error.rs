@@ -46,6 +46,12 @@ pub(crate) enum HostError {
         /// The end of what it printed.
         detail: String,
     },
+    /// A disk layer's header is not one we wrote.
+    #[error("disk layer {layer} was tampered with: its header refers to something outside")]
+    LayerTampered {
+        /// Its id.
+        layer: String,
+    },
     /// QEMU ended by itself.
     #[error("QEMU ended {status}{detail}")]
     MachineEnded {
@@ -131,7 +137,9 @@ impl HostError {
             Self::Environment { source } => source.kind(),
             Self::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
             Self::Start { .. } => ErrorKind::HostNotReady,
-            Self::Program { .. } | Self::MachineEnded { .. } | Self::Qmp { .. } | Self::Monitor { .. } => ErrorKind::MachineFailed,
+            Self::LayerTampered { .. } | Self::Program { .. } | Self::MachineEnded { .. } | Self::Qmp { .. } | Self::Monitor { .. } => {
+                ErrorKind::MachineFailed
+            }
             Self::AgentTimeout { .. } | Self::Channel { .. } | Self::Guest { .. } => ErrorKind::MachineFailed,
             Self::Protocol { .. } => ErrorKind::Incompatible,
             Self::WrongState { .. } => ErrorKind::WrongState,

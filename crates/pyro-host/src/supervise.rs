@@ -47,6 +47,8 @@ fn inherit() -> HostResult<(StdUnixListener, FileLock)> {
     // Already a session leader only when started by hand under a shell without job control; either way signals to the client's group
     // do not reach us.
     let _ = rustix::process::setsid();
+    // What a client left open must not reach QEMU through us. Before Linux 5.11 the launcher of each machine fails instead.
+    drop(pyro_sys::inherit::keep_from_children(INHERITED_LOCK.cast_unsigned() + 1));
     let listener = pyro_sys::inherit::take_inherited(INHERITED_LISTENER).doing("inherit the supervisor's socket")?;
     let lock = pyro_sys::inherit::take_inherited(INHERITED_LOCK).doing("inherit the machine's lock")?;
     let listener = StdUnixListener::from(listener);

@@ -153,7 +153,9 @@ impl Failure {
     pub fn from_status(status: &tonic::Status, fallback: ErrorKind) -> Self {
         let mut failure = match Self::decode(status.details()) {
             Ok(failure) if !failure.message.is_empty() => failure,
-            Ok(_) | Err(_) => Self::new(fallback, status),
+            // The status' own description names layers of HTTP/2 that mean nothing to a user.
+            Ok(_) | Err(_) if status.message().is_empty() => Self::message(fallback, "the connection was lost"),
+            Ok(_) | Err(_) => Self::message(fallback, status.message()),
         };
         truncate(&mut failure.message);
         failure.causes.truncate(CAUSES_MAX);

@@ -4,6 +4,16 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
+/// Marks every descriptor from `first` on close-on-exec, so that what a careless caller left open reaches no program started from here.
+///
+/// # Errors
+/// The kernel is older than 5.11.
+pub fn keep_from_children(first: u32) -> std::io::Result<()> {
+    // SAFETY: takes numbers only and closes nothing (close_range(2), CLOSE_RANGE_CLOEXEC); no descriptor's owner is affected.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// Takes over a descriptor inherited under a known number.
 ///
 /// Sound although it is safe: everything Rust's standard library and rustix open is close-on-exec, an inherited descriptor never is, and

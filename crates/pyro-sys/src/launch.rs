@@ -33,6 +33,8 @@ pub struct Containment {
     pub read_only: Vec<PathBuf>,
     /// Files it may read and write.
     pub read_write: Vec<PathBuf>,
+    /// First descriptor it does not get; everything before is its inheritance.
+    pub first_foreign_descriptor: u32,
 }
 
 /// A user to become.
@@ -83,13 +85,18 @@ fn contain(containment: &Containment) -> Result<(), LaunchError> {
         (Resource::Nofile, containment.descriptors),
         // A core file would hold the guest's memory, secrets included.
         (Resource::Core, 0),
+        // Counts every process and thread of the user, so it is set only where the user is the machine's own. QEMU's pool has 64.
+        (Resource::Nproc, if containment.user.is_some() { 512 } else { u64::MAX }),
     ] {
         // A hard limit that is already lower stays.
         let maximum = rustix::process::getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit));
         rustix::process::setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
             .map_err(failed("limit its resources"))?;
     }
+    crate::inherit::keep_from_children(containment.first_foreign_descriptor)
+        .map_err(|source| LaunchError { step: "let go of foreign descriptors", source })?;
     rustix::thread::set_no_new_privs(true).map_err(failed("give up gaining privileges"))?;
+    forbid_sockets().map_err(|error| LaunchError { step: "filter its system calls", source: std::io::Error::other(error) })?;
     restrict_paths(containment).map_err(|error| LaunchError { step: "restrict itself with Landlock", source: std::io::Error::other(error) })
 }
 
@@ -102,6 +109,19 @@ fn become_user(user: &User) -> Result<(), LaunchError> {
     check(unsafe { libc::setresgid(user.id, user.id, user.id) }, "set its group")?;
     // SAFETY: takes numbers only (setresuid(2)).
     check(unsafe { libc::setresuid(user.id, user.id, user.id) }, "set its user")
+}
+
+/// Makes new sockets impossible: what the machine talks to, it inherits. Landlock restrains TCP and abstract addresses only, not UDP, and
+/// not sockets with a path, which in a user's own folders lead to agents and buses. io_uring could make sockets without the call.
+fn forbid_sockets() -> Result<(), seccompiler::Error> {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    let denied = [libc::SYS_socket, libc::SYS_io_uring_setup, libc::SYS_ptrace, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd];
+    let denied = denied.into_iter().map(|call| (call, Vec::new())).collect();
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let action = SeccompAction::Errno(libc::EACCES.cast_unsigned());
+    let filter = SeccompFilter::new(denied, SeccompAction::Allow, action, architecture)?;
+    let program: seccompiler::BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)
 }
 
 fn restrict_paths(containment: &Containment) -> Result<(), landlock::RulesetError> {

@@ -98,10 +98,16 @@ impl Agent {
     }
 
     /// Runs a command; output is read from the returned stream, which ends after its exit.
-    pub(crate) async fn exec(&self, input: mpsc::Receiver<ExecInput>) -> HostResult<tonic::Streaming<ExecOutput>> {
+    pub(crate) async fn exec(
+        &self,
+        input: mpsc::Receiver<ExecInput>,
+        deadline: Option<Duration>,
+    ) -> HostResult<tonic::Streaming<ExecOutput>> {
         let mut client = self.client.clone();
         let call = async { client.exec(ReceiverStream::new(input)).await.map_err(|status| refused(&status, "starting a command")) };
-        within(EXEC_START_DEADLINE, "starting a command", call).await.map(tonic::Response::into_inner)
+        within(deadline.map_or(EXEC_START_DEADLINE, |deadline| deadline.min(EXEC_START_DEADLINE)), "starting a command", call)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Tells whether the agent still answers, within a few seconds.

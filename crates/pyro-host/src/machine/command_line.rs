@@ -42,6 +42,7 @@ pub(crate) mod descriptor {
     pub(crate) const SCRATCH: i32 = 10;
     pub(crate) const KERNEL: i32 = 11;
     pub(crate) const INITRAMFS: i32 = 12;
+    pub(crate) const LAST: u32 = 12;
 }
 
 /// Whether a machine boots to become a template, or is a copy of one.

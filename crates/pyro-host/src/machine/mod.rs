@@ -42,7 +42,7 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) agent: StdUnixStream,
-    pub(crate) events: mpsc::UnboundedReceiver<QmpEvent>,
+    pub(crate) events: mpsc::Receiver<QmpEvent>,
 }
 
 impl Machine {
@@ -59,7 +59,7 @@ impl Machine {
         let monitor = process.monitor.try_clone().doing("duplicate the monitor's socket")?;
         let agent = process.agent.try_clone().doing("duplicate the agent's socket")?;
         let console = process.console.clone();
-        let (event_sender, events) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::channel(4);
         let qmp = Qmp::start(monitor, event_sender)?;
         let (kill, mut killed) = mpsc::channel(1);
         let (end_sender, ended) = watch::channel(None);

@@ -2,8 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::Read as _,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     os::unix::net::UnixStream as StdUnixStream,
     path::{Path, PathBuf},
     process::Stdio,
@@ -14,7 +13,7 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use pyro_store::{Accelerator, MachineShape};
 use pyro_sys::launch::{Containment, User};
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncReadExt as _, net::UnixStream};
+use tokio::{io::AsyncReadExt as _, net::UnixStream, sync::watch};
 
 use super::command_line::{Origin, arguments, descriptor};
 use crate::error::{Doing as _, HostError, HostResult};
@@ -48,33 +47,46 @@ pub(crate) struct Process {
     pub(crate) monitor: StdUnixStream,
     pub(crate) agent: StdUnixStream,
     pub(crate) console: Tail,
+    /// What QEMU wrote to its standard error.
+    pub(crate) messages: Tail,
 }
 
 /// The end of what was written to a stream; hostile, so it is bounded.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Tail {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    finished: watch::Receiver<bool>,
+}
 
 impl Tail {
     fn follow(stream: StdUnixStream) -> HostResult<Self> {
         stream.set_nonblocking(true).doing("prepare the console")?;
         let mut stream = UnixStream::from_std(stream).doing("prepare the console")?;
-        let tail = Self::default();
-        let kept = tail.clone();
+        let (finish, finished) = watch::channel(false);
+        let tail = Self { kept: Arc::default(), finished };
+        let kept = tail.kept.clone();
         tokio::spawn(async move {
             let mut buffer = vec![0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend(&buffer[..count]);
                 let excess = kept.len().saturating_sub(TAIL_BYTES);
                 kept.drain(..excess);
             }
+            finish.send_replace(true);
         });
         Ok(tail)
     }
 
+    /// Waits for the stream's end, which follows that of its writer, but not for long.
+    async fn finished(&self) {
+        let mut finished = self.finished.clone();
+        drop(tokio::time::timeout(std::time::Duration::from_millis(200), finished.wait_for(|finished| *finished)).await);
+    }
+
     /// Returns the text kept, control characters replaced.
     pub(crate) fn text(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = kept.iter().copied().collect();
         String::from_utf8_lossy(&bytes).chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
     }
@@ -88,6 +100,10 @@ pub(crate) struct LaunchArguments {
     groups: Vec<u32>,
     address_space_bytes: u64,
     kvm: bool,
+    #[serde(default)]
+    read_only: Vec<PathBuf>,
+    #[serde(default)]
+    read_write: Vec<PathBuf>,
     program: PathBuf,
     arguments: Vec<String>,
 }
@@ -95,9 +111,11 @@ pub(crate) struct LaunchArguments {
 impl LaunchArguments {
     fn containment(&self) -> Containment {
         // QEMU's shared libraries, its firmware and option ROMs; nothing of the user's.
-        let read_only =
-            ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/dev/null", "/sys/devices/system"];
-        let mut read_write = Vec::new();
+        let system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/sys/devices/system"];
+        let read_only = system.into_iter().map(PathBuf::from).chain(self.read_only.iter().cloned()).collect();
+        // QEMU tries locks on /dev/null to learn whether open files can have them.
+        let mut read_write = self.read_write.clone();
+        read_write.push("/dev/null".into());
         if self.kvm {
             read_write.push(PathBuf::from("/dev/kvm"));
         }
@@ -107,8 +125,9 @@ impl LaunchArguments {
             address_space_bytes: self.address_space_bytes,
             file_size_bytes: FILE_SIZE_BYTES,
             descriptors: DESCRIPTORS,
-            read_only: read_only.map(PathBuf::from).to_vec(),
+            read_only,
             read_write,
+            first_foreign_descriptor: descriptor::LAST + 1,
         }
     }
 }
@@ -143,6 +162,8 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         groups,
         address_space_bytes: (shape.mem_mib << 20) + OVERHEAD_BYTES,
         kvm,
+        read_only: Vec::new(),
+        read_write: Vec::new(),
         program: qemu.to_owned(),
         arguments: qemu_arguments,
     };
@@ -162,6 +183,7 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         mappings.push(map(initramfs, descriptor::INITRAMFS));
     }
     let mut command = std::process::Command::new("/proc/self/exe");
+    let (messages, messages_qemu) = pair()?;
     command
         .arg("__machine")
         .arg(serde_json::to_string(&launch).expect("plain fields serialise"))
@@ -169,13 +191,44 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::from(OwnedFd::from(messages_qemu)));
     command.fd_mappings(mappings).expect("descriptor numbers are distinct");
     let child = tokio::process::Command::from(command)
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| HostError::Start { program: qemu.to_owned(), source })?;
-    Ok(Process { child, monitor, agent, console: Tail::follow(console)? })
+    Ok(Process { child, monitor, agent, console: Tail::follow(console)?, messages: Tail::follow(messages)? })
+}
+
+/// Runs a program on disk layers a machine has written, contained as the machine was, and with nothing but these files.
+pub(crate) async fn run_contained(
+    program: &Path,
+    arguments: Vec<String>,
+    read_write: Vec<PathBuf>,
+    read_only: Vec<PathBuf>,
+) -> HostResult<()> {
+    let launch = LaunchArguments {
+        parent: std::process::id(),
+        user: None,
+        groups: Vec::new(),
+        address_space_bytes: OVERHEAD_BYTES,
+        kvm: false,
+        read_only,
+        read_write,
+        program: program.to_owned(),
+        arguments,
+    };
+    let output = tokio::process::Command::new("/proc/self/exe")
+        .arg("__machine")
+        .arg(serde_json::to_string(&launch).expect("plain fields serialise"))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| HostError::Start { program: program.to_owned(), source })?;
+    super::disks::check_tool(&output)
 }
 
 impl Process {
@@ -185,16 +238,9 @@ impl Process {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let mut messages = String::new();
-        if let Some(stderr) = self.child.stderr.take() {
-            // The process is gone, so this reads what is left and ends; a descendant cannot exist (seccomp: spawn=deny).
-            let mut bytes = vec![0; TAIL_BYTES];
-            let read = stderr.into_owned_fd().map(std::fs::File::from).and_then(|mut file| {
-                rustix::io::ioctl_fionbio(file.as_fd(), true)?;
-                file.read(&mut bytes)
-            });
-            messages = String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).trim().to_owned();
-        }
+        self.messages.finished().await;
+        let messages = self.messages.text();
+        let messages = messages.trim();
         let detail = if messages.is_empty() { String::new() } else { format!(": {messages}") };
         HostError::MachineEnded { status: format!("with {status}"), detail }
     }

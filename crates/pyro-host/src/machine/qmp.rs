@@ -26,13 +26,11 @@ const LINE_MAX_BYTES: u64 = 1 << 20;
 /// A command is answered in milliseconds; saving device state took 2 ms. Ten seconds tell a stuck QEMU from a loaded host.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What QEMU tells by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What QEMU tells by itself and we act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QmpEvent {
-    /// A disk could not be written; `no_space` when the host's disk is full. The guest is paused.
-    DiskError { no_space: bool },
-    /// Any other event; only its name matters to waiters.
-    Other(String),
+    /// A disk could not be written because the host's is full; the guest is paused.
+    HostDiskFull,
 }
 
 /// Sends commands; cheap to share by reference.
@@ -49,8 +47,8 @@ struct Command {
 }
 
 impl Qmp {
-    /// Takes over the socket. Events go to `events`; the channel closes when QEMU does.
-    pub(crate) fn start(stream: StdUnixStream, events: mpsc::UnboundedSender<QmpEvent>) -> HostResult<Self> {
+    /// Takes over the socket. Events go to `events`; the queue closes when QEMU does.
+    pub(crate) fn start(stream: StdUnixStream, events: mpsc::Sender<QmpEvent>) -> HostResult<Self> {
         stream.set_nonblocking(true).doing("prepare QEMU's monitor")?;
         let stream = UnixStream::from_std(stream).doing("prepare QEMU's monitor")?;
         let (commands, queue) = mpsc::channel(16);
@@ -88,7 +86,7 @@ impl Qmp {
 }
 
 /// The one task that owns the socket: commands go out one at a time, each waits for its answer, events pass by.
-async fn run(stream: UnixStream, mut queue: mpsc::Receiver<Command>, events: mpsc::UnboundedSender<QmpEvent>) {
+async fn run(stream: UnixStream, mut queue: mpsc::Receiver<Command>, events: mpsc::Sender<QmpEvent>) {
     let (reader, writer) = stream.into_split();
     let mut lines = BufReader::new(reader);
     let mut line = Vec::new();
@@ -105,8 +103,11 @@ async fn run(stream: UnixStream, mut queue: mpsc::Receiver<Command>, events: mps
                 }
                 let Ok(message) = serde_json::from_slice::<Value>(&line) else { return };
                 line.clear();
-                if let Some(event) = message.get("event").and_then(Value::as_str) {
-                    drop(events.send(parse_event(event, &message)));
+                if let Some(name) = message.get("event").and_then(Value::as_str) {
+                    // A full queue holds the same news already; a QEMU that floods us finds no room.
+                    if let Some(event) = parse_event(name, &message) {
+                        let _ = events.try_send(event);
+                    }
                 } else if let Some(result) = message.get("return") {
                     if let Some((_, answer)) = waiting.take() {
                         drop(answer.send(Ok(result.clone())));
@@ -129,11 +130,9 @@ async fn run(stream: UnixStream, mut queue: mpsc::Receiver<Command>, events: mps
     }
 }
 
-fn parse_event(name: &str, message: &Value) -> QmpEvent {
-    if name == "BLOCK_IO_ERROR" {
-        return QmpEvent::DiskError { no_space: message.pointer("/data/nospace").and_then(Value::as_bool).unwrap_or(false) };
-    }
-    QmpEvent::Other(name.chars().take(64).collect())
+fn parse_event(name: &str, message: &Value) -> Option<QmpEvent> {
+    let no_space = message.pointer("/data/nospace").and_then(Value::as_bool).unwrap_or(false);
+    (name == "BLOCK_IO_ERROR" && no_space).then_some(QmpEvent::HostDiskFull)
 }
 
 /// Sends the line, and with its first bytes the descriptor.

@@ -1,7 +1,6 @@
 //! Keeps overlay chains short: every start adds a layer, and every layer costs each read a look.
 
 use pyro_store::{DiskRole, LayerRecord, WorkspaceRecord};
-use serde_json::{Value, json};
 
 use super::Supervisor;
 use crate::{error::HostResult, lock, machine::disks};
@@ -36,15 +35,7 @@ impl Supervisor {
         if overlays <= OVERLAYS_MAX || lock(&self.registry).layer_references(&below.id)? > 1 {
             return Ok(());
         }
-        let image = chain.iter().rev().fold(Value::Null, |backing, layer| {
-            let file = self.arguments.dirs.layers().join(layer.file_name());
-            let mut node = json!({ "driver": layer.format, "file": { "driver": "file", "filename": file.to_string_lossy() } });
-            if layer.format == "qcow2" {
-                node["backing"] = backing;
-            }
-            node
-        });
-        disks::qemu_img(&["commit", "-q", "-d", &format!("json:{image}")]).await?;
+        disks::merge_top(&self.arguments.dirs, &self.arguments.settings.qemu, chain).await?;
         lock(&self.registry).replace_top_layer(&workspace.id, role, &below.id)?;
         Ok(())
     }

@@ -43,6 +43,7 @@ struct Pump {
     client: Option<ClientSender>,
     one_shot: bool,
     ended: watch::Sender<Option<ExecExit>>,
+    started: std::time::Instant,
 }
 
 impl Supervisor {
@@ -66,7 +67,7 @@ impl Supervisor {
         drop(guest.try_send(ExecInput { input: Some(Input::Start(start)) }));
         lock(&self.running)
             .insert(sequence, Running { started_at_ms: now_ms().cast_unsigned(), input: guest.clone(), ended: ended_receiver });
-        let output = match agent.exec(guest_input).await {
+        let output = match agent.exec(guest_input, deadline).await {
             Ok(output) => output,
             Err(error) => {
                 lock(&self.running).remove(&sequence);
@@ -87,6 +88,7 @@ impl Supervisor {
             client: Some(client),
             one_shot: record.one_shot,
             ended,
+            started: std::time::Instant::now(),
         };
         tokio::spawn(pump.run(deadline));
         Ok(client_output)
@@ -259,7 +261,7 @@ impl Pump {
                 }
             };
             match message.map_err(|status| Failure::from_status(&status, ErrorKind::MachineFailed))?.and_then(|message| message.output) {
-                Some(Output::Exit(exit)) => return Ok(sanitise(exit)),
+                Some(Output::Exit(exit)) => return Ok(sanitise(exit, self.started.elapsed())),
                 Some(Output::Started(started)) => self.pass(Output::Started(ExecStarted { sequence: self.sequence, ..started })).await,
                 Some(Output::Stdout(bytes)) => {
                     self.keep(OutputStream::Stdout, &bytes);
@@ -297,7 +299,8 @@ impl Pump {
 }
 
 /// Cuts what a hostile guest may put into an exit.
-fn sanitise(mut exit: ExecExit) -> ExecExit {
+fn sanitise(mut exit: ExecExit, elapsed: Duration) -> ExecExit {
+    exit.duration_us = exit.duration_us.min(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     exit.exit_code = exit.exit_code.clamp(0, 255);
     exit.signal = exit.signal.clamp(0, 64);
     exit.spawn_message = exit.spawn_message.chars().filter(|c| !c.is_control()).take(1000).collect();

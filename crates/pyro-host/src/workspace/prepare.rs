@@ -76,16 +76,16 @@ impl Supervisor {
     }
 
     /// Follows what QEMU tells by itself, until it ends.
-    async fn watch_events(self: Arc<Self>, mut events: tokio::sync::mpsc::UnboundedReceiver<QmpEvent>) {
+    async fn watch_events(self: Arc<Self>, mut events: tokio::sync::mpsc::Receiver<QmpEvent>) {
         while let Some(event) = events.recv().await {
             match event {
-                QmpEvent::DiskError { no_space: true } if !*self.disk_full.borrow() => {
+                QmpEvent::HostDiskFull if !*self.disk_full.borrow() => {
                     // The guest is paused, so it cannot take this: it is for the registry.
                     drop(self.arguments.dirs.release_reserve());
                     self.disk_full.send_replace(true);
                     tokio::spawn(self.clone().resume_when_there_is_room());
                 }
-                QmpEvent::DiskError { .. } | QmpEvent::Other(_) => {}
+                QmpEvent::HostDiskFull => {}
             }
         }
     }

@@ -89,7 +89,10 @@ impl supervisor_server::Supervisor for Service {
         let Some(Input::Start(start)) = inputs.message().await?.and_then(|message| message.input) else {
             return Err(HostError::Invalid { problem: "the first message of a command must start it".into() }.into());
         };
-        let output = self.0.exec(start, inputs).await?;
+        // In a task of its own: a client that goes away meanwhile must not leave a command that is neither running nor ended.
+        let supervisor = self.0.clone();
+        let started = tokio::spawn(async move { supervisor.exec(start, inputs).await });
+        let output = started.await.map_err(|error| Failure::new(ErrorKind::Internal, &error).into_status())??;
         Ok(Response::new(Box::pin(ReceiverStream::new(output))))
     }
 
