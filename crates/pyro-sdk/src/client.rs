@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use pyro_proto::error::ErrorKind;
 use pyro_store::{Dirs, MachineId, Registry, WorkspaceRecord};
 use tonic::transport::Channel;
 
@@ -139,8 +140,13 @@ impl Pyro {
                 return Ok(());
             }
         }
-        pyro_store::reap(self.dirs(), registry, &self.configuration().settings)?;
-        Ok(registry.remember_fact(REAP_FACT, "", &now.to_string())?)
+        let reaped = pyro_store::reap(self.dirs(), registry, &self.configuration().settings)
+            .and_then(|_| registry.remember_fact(REAP_FACT, "", &now.to_string()));
+        match reaped {
+            // Whoever only reads can go on; whoever writes is told by the write itself, and the next look cleans up.
+            Err(error) if error.kind() == ErrorKind::HostDiskFull => Ok(()),
+            reaped => Ok(reaped?),
+        }
     }
 
     pub(crate) fn cached_channel(&self, machine: &MachineId) -> Option<Channel> {

@@ -18,6 +18,8 @@ pub struct Error {
     problem: Box<Problem>,
     /// What the user called the workspace, for hints that name a command to type.
     workspace: Option<String>,
+    /// Whether that workspace is gone with the failure, so that no command on it is worth typing.
+    gone: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +51,11 @@ pub(crate) enum Problem {
     #[error("the program `pyro` is not beside this program and not on `PATH`")]
     NoBinary,
     #[error("QEMU is not there")]
-    NoQemu { source: StoreError },
+    NoQemu {
+        /// The setting that named another one than the usual.
+        setting: Option<String>,
+        source: std::io::Error,
+    },
     #[error("hardware virtualization is not usable on this host")]
     NoKvm { source: Cause },
     #[error("environment `{name}` is not built")]
@@ -58,6 +64,10 @@ pub(crate) enum Problem {
     CommandsRunning { workspace: String, count: usize },
     #[error("workspace `{workspace}` is {state}, no command runs in it")]
     NotRunning { workspace: String, state: &'static str },
+    #[error("cannot tell whether a command runs in workspace `{workspace}`")]
+    CommandsUnknown { workspace: String, source: Cause },
+    #[error("cannot {operation} workspace `{workspace}`")]
+    Unresponsive { operation: &'static str, workspace: String, source: Cause },
     #[error("cannot {operation} workspace `{workspace}`")]
     Workspace { operation: &'static str, workspace: String, kind: ErrorKind, source: Cause },
     #[error("cannot {operation} workspace `{workspace}`, and what it left cannot be removed: {cleanup}")]
@@ -136,6 +146,7 @@ impl Error {
             Problem::NoBinary | Problem::NoQemu { .. } | Problem::NoKvm { .. } => ErrorKind::HostNotReady,
             Problem::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
             Problem::CommandsRunning { .. } | Problem::NotRunning { .. } => ErrorKind::WrongState,
+            Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
             Problem::Workspace { kind, .. } | Problem::Reported { kind, .. } => *kind,
             Problem::Cleanup { source, .. } => source.kind(),
             Problem::Io { source, .. } | Problem::HostCommand { source, .. } => io_kind(source),
@@ -154,7 +165,10 @@ impl Error {
             }
             Problem::NoHome => Some("set `PYRO_HOME` to a folder of your own".to_owned()),
             Problem::NoBinary => Some("install `pyro`, or set `PYRO_BINARY` to its path".to_owned()),
-            Problem::NoQemu { .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
+            Problem::NoQemu { setting: Some(setting), .. } => {
+                Some(format!("correct {setting}, or take it away and install QEMU with `sudo apt-get install qemu-system-x86`"))
+            }
+            Problem::NoQemu { setting: None, .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
             Problem::NoKvm { .. } => Some("run without it: `--accelerator auto` or `--accelerator tcg`".to_owned()),
             Problem::EnvironmentMissing { name } => Some(format!("build it with `pyro env pull {name}`")),
             Problem::CommandsRunning { workspace, .. } => Some(format!(
@@ -162,6 +176,23 @@ impl Error {
             )),
             Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
             Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
+            Problem::Store(StoreError::NameTaken { name }) => {
+                Some(format!("choose another name, or delete the other one with `pyro workspace delete {name}`"))
+            }
+            Problem::Store(StoreError::CommandNotFound { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("see the commands it has with `pyro workspace logs {workspace}`"))
+            }
+            Problem::CommandsUnknown { workspace, .. } => {
+                Some(format!("delete it all the same with `pyro workspace delete {workspace} --force`"))
+            }
+            Problem::Unresponsive { .. } if self.gone => Some("check the host with `pyro doctor`, then try again".to_owned()),
+            Problem::Unresponsive { workspace, .. } => Some(format!(
+                "end its machine with `pyro workspace stop {workspace}`, or with everything in it: `pyro workspace delete {workspace} --force`"
+            )),
+            Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
+                Some("check the host with `pyro doctor`, then try again".to_owned())
+            }
             Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
             Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
             Problem::Store(_)
@@ -192,6 +223,12 @@ impl Error {
     /// Tells hints what the user called the workspace.
     pub(crate) fn about(mut self, workspace: &str) -> Self {
         self.workspace.get_or_insert_with(|| workspace.to_owned());
+        self
+    }
+
+    /// Tells hints that the workspace is gone with this failure.
+    pub(crate) fn gone(mut self) -> Self {
+        self.gone = true;
         self
     }
 
@@ -264,7 +301,7 @@ fn reported_kind(failure: &Failure) -> ErrorKind {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), workspace: None }
+        Self { problem: Box::new(problem), workspace: None, gone: false }
     }
 }
 
@@ -303,6 +340,20 @@ mod tests {
         assert_eq!(error.to_string(), "cannot start workspace `api`");
         assert_eq!(error.causes(), ["guest agent did not answer", "a", "b"]);
         assert!(error.hint().contains("pyro workspace start api"), "{}", error.hint());
+    }
+
+    #[test]
+    fn hint_names_no_workspace_that_is_gone() {
+        let error = Error::workspace("create", "api", ErrorKind::MachineFailed, Cause::new("it broke")).gone();
+        assert_eq!(error.hint(), "check the host with `pyro doctor`, then try again");
+    }
+
+    #[test]
+    fn hints_carry_the_names_they_are_about() {
+        let taken = Error::from(StoreError::NameTaken { name: "api".into() });
+        assert!(taken.hint().contains("`pyro workspace delete api`"), "{}", taken.hint());
+        let missing = Error::from(StoreError::CommandNotFound { workspace: "cc11dd533181e4bb".into(), sequence: 9 }).about("api");
+        assert_eq!(missing.hint(), "see the commands it has with `pyro workspace logs api`");
     }
 
     #[test]

@@ -33,6 +33,14 @@ const INPUT_QUEUE: usize = 8;
 /// seconds on a busy host.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
 
+/// What [`Workspace::start_command`] is called in failures.
+const START_OPERATION: &str = "run a command in";
+/// How long a supervisor has for its first answer. It answers once the guest has the command: milliseconds, a few seconds on a host
+/// with more busy machines than processors. A supervisor that was stopped or hangs must not take its clients along.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// How long one call waits for a command's end before it is made anew, so that a supervisor that hangs is noticed.
+const WAIT_SLICE: Duration = Duration::from_secs(10);
+
 /// Whether a command can be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stdin {
@@ -199,6 +207,7 @@ struct GuestCall {
     output: tonic::Streaming<ExecOutput>,
     machine: MachineId,
     workspace: Workspace,
+    one_shot: bool,
 }
 
 /// A running command. Dropping it detaches: the command goes on, its output goes to the journal. (A command on the host is killed.)
@@ -244,13 +253,18 @@ impl Execution {
     /// # Errors
     /// The machine went away, or the command's time and a grace are over without word of its end.
     pub async fn next(&mut self) -> Result<Option<ExecEvent>> {
-        match self.end {
+        let event = match self.end {
             Some(end) => match tokio::time::timeout_at(end, self.receive()).await {
                 Ok(event) => event,
                 Err(_) => Err(self.overdue()),
             },
             None => self.receive().await,
-        }
+        };
+        event.map_err(|error| if self.is_one_shot() { error.gone() } else { error })
+    }
+
+    fn is_one_shot(&self) -> bool {
+        matches!(&self.source, Source::Guest(call) if call.one_shot)
     }
 
     fn label(&self) -> &str {
@@ -269,7 +283,7 @@ impl Execution {
         match &mut self.source {
             Source::Host(command) => command.next().await,
             Source::Guest(call) => loop {
-                let GuestCall { output, machine, workspace } = &mut **call;
+                let GuestCall { output, machine, workspace, .. } = &mut **call;
                 let message = match output.message().await {
                     Ok(message) => message,
                     Err(status) => return Err(workspace.pyro().call_failed(machine, "run a command in", workspace.label(), &status).await),
@@ -337,6 +351,7 @@ impl Execution {
             stderr: output.stderr,
             stdout_bytes: output.stdout_bytes,
             stderr_bytes: output.stderr_bytes,
+            kept_bytes: None,
             truncated: output.truncated,
             failure: exit.failure,
             execution_mode: self.mode(),
@@ -368,7 +383,21 @@ impl Workspace {
     }
 
     pub(crate) async fn start_command_in(&self, record: &WorkspaceRecord, spec: &CommandSpec) -> Result<Execution> {
-        const OPERATION: &str = "run a command in";
+        let started = self.answered(START_OPERATION, ANSWER_DEADLINE, self.open_command(record, spec)).await;
+        started.map_err(|error| if record.one_shot { error.gone() } else { error })
+    }
+
+    /// Insists on an answer of the supervisor within `deadline`.
+    async fn answered<T>(&self, operation: &'static str, deadline: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
+            let source = Cause::new(format!("its supervisor said nothing for {} s", deadline.as_secs()));
+            let workspace = self.label().to_owned();
+            Err(Error::from(Problem::Unresponsive { operation, workspace, source }).about(self.label()))
+        })
+    }
+
+    async fn open_command(&self, record: &WorkspaceRecord, spec: &CommandSpec) -> Result<Execution> {
+        const OPERATION: &str = START_OPERATION;
         let machine = self.running_machine(record)?;
         let start = spec.start()?;
         let (input, receiver) = CommandInput::channel();
@@ -387,7 +416,7 @@ impl Workspace {
             Err(status) => return Err(self.pyro().call_failed(&machine, OPERATION, self.label(), &status).await),
         };
         Ok(Execution {
-            source: Source::Guest(Box::new(GuestCall { output, machine, workspace: self.clone() })),
+            source: Source::Guest(Box::new(GuestCall { output, machine, workspace: self.clone(), one_shot: record.one_shot })),
             input,
             sequence: Some(sequence),
             ended: false,
@@ -403,6 +432,30 @@ impl Workspace {
     /// As [`Self::start_command`].
     pub async fn exec(&self, spec: CommandSpec) -> Result<CommandAnswer> {
         self.start_command(&spec).await?.collect(spec.max_output_bytes, spec.yield_after).await
+    }
+
+    /// Waits until a command has ended, or until `timeout`.
+    async fn wait_for_command(&self, machine: &MachineId, sequence: u64, timeout: Option<Duration>) -> Result<()> {
+        const OPERATION: &str = "wait for a command in";
+        let end = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        loop {
+            let left = end.map_or(WAIT_SLICE, |end| end.saturating_duration_since(tokio::time::Instant::now()));
+            if left.is_zero() {
+                return Ok(());
+            }
+            let slice = left.clamp(Duration::from_millis(1), WAIT_SLICE);
+            let timeout_ms = slice.as_millis().try_into().unwrap_or(u64::MAX);
+            let wait = async {
+                let mut client = self.pyro().supervisor(machine, OPERATION, self.label()).await?;
+                match client.exec_wait(ExecWaitRequest { sequence, timeout_ms }).await {
+                    Ok(answer) => Ok(answer.into_inner().running),
+                    Err(status) => Err(self.pyro().call_failed(machine, OPERATION, self.label(), &status).await),
+                }
+            };
+            if !self.answered(OPERATION, slice + ANSWER_DEADLINE, wait).await? {
+                return Ok(());
+            }
+        }
     }
 
     fn running_machine(&self, record: &WorkspaceRecord) -> Result<MachineId> {
@@ -448,11 +501,7 @@ impl Pyro {
             && let Ok(machine) = workspace.running_machine(&record)
         {
             let timeout = request.timeout_seconds.and_then(TimeoutSeconds::duration);
-            let timeout_ms = timeout.map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX));
-            let mut client = self.supervisor(&machine, "wait for a command in", workspace.label()).await?;
-            if let Err(status) = client.exec_wait(ExecWaitRequest { sequence: request.sequence, timeout_ms }).await {
-                return Err(self.call_failed(&machine, "wait for a command in", workspace.label(), &status).await);
-            }
+            workspace.wait_for_command(&machine, request.sequence, timeout).await?;
         }
         let command = workspace.command(request.sequence).await?;
         journal::answer(&workspace, &record, command, request.max_output_bytes).await
@@ -470,11 +519,15 @@ impl Pyro {
         if command.ended_at_ms.is_none()
             && let Ok(machine) = workspace.running_machine(&record)
         {
-            let mut client = self.supervisor(&machine, OPERATION, workspace.label()).await?;
-            delivered = match client.exec_kill(ExecKillRequest { sequence: request.sequence, signal: request.signal.number() }).await {
-                Ok(answer) => answer.into_inner().delivered,
-                Err(status) => return Err(self.call_failed(&machine, OPERATION, workspace.label(), &status).await),
+            let signal = ExecKillRequest { sequence: request.sequence, signal: request.signal.number() };
+            let kill = async {
+                let mut client = self.supervisor(&machine, OPERATION, workspace.label()).await?;
+                match client.exec_kill(signal).await {
+                    Ok(answer) => Ok(answer.into_inner().delivered),
+                    Err(status) => Err(self.call_failed(&machine, OPERATION, workspace.label(), &status).await),
+                }
             };
+            delivered = workspace.answered(OPERATION, ANSWER_DEADLINE, kill).await?;
         }
         Ok(ExecKillAnswer { workspace_id: workspace.id().to_string(), sequence: request.sequence, delivered })
     }

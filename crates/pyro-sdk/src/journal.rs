@@ -1,13 +1,13 @@
 //! The journal of a workspace: commands from the registry, their output from files. Reading it needs no machine.
 
-use pyro_store::{CommandOutput, CommandRecord, Dirs, OutputStream, WorkspaceId, WorkspaceRecord};
+use pyro_store::{CommandOutput, CommandRecord, Dirs, OutputStream, StoreError, WorkspaceId, WorkspaceRecord};
 
 use crate::{
     Pyro, Workspace,
     client::Reap,
     collect::Collected,
     contract::{CommandAnswer, CommandEntry, CommandState, ExecutionMode, LogOutput, Logs, LogsAnswer},
-    error::Result,
+    error::{Error, Result},
     limits::MaxOutputBytes,
     system::allocated_bytes,
     time::rfc3339,
@@ -15,6 +15,8 @@ use crate::{
 
 /// How much of a journal file is read at once.
 const PIECE_BYTES: u64 = 256 << 10;
+/// SQLite's numbers have a sign; no command has a greater one.
+const ROW_NUMBER_MAX: u64 = i64::MAX as u64;
 
 impl From<&CommandRecord> for CommandEntry {
     fn from(record: &CommandRecord) -> Self {
@@ -47,6 +49,9 @@ fn duration_ms(record: &CommandRecord) -> Option<f64> {
 impl Workspace {
     pub(crate) async fn command(&self, sequence: u64) -> Result<CommandRecord> {
         let id = self.id().clone();
+        if sequence > ROW_NUMBER_MAX {
+            return Err(Error::from(StoreError::CommandNotFound { workspace: id.to_string(), sequence }).about(self.label()));
+        }
         self.pyro().store(move |_, registry| Ok(registry.command(&id, sequence)?)).await.map_err(|error| error.about(self.label()))
     }
 
@@ -55,6 +60,10 @@ impl Workspace {
     /// # Errors
     /// The host cannot read the file.
     pub async fn read_output(&self, sequence: u64, stream: OutputStream, offset: u64, max_bytes: u64) -> Result<Vec<u8>> {
+        // The kernel refuses such an offset; no file goes so far.
+        if offset > i64::MAX as u64 {
+            return Ok(Vec::new());
+        }
         let output = CommandOutput::new(self.pyro().dirs(), self.id(), sequence, stream);
         crate::client::blocking(move || Ok(output.read(offset, max_bytes)?)).await
     }
@@ -85,6 +94,7 @@ pub(crate) async fn answer(
 ) -> Result<CommandAnswer> {
     let output = workspace.collect_output(command.sequence, limit).await?.finish();
     let (written_stdout, written_stderr) = (command.stdout_bytes.max(output.stdout_bytes), command.stderr_bytes.max(output.stderr_bytes));
+    let kept_bytes = output.stdout_bytes + output.stderr_bytes;
     Ok(CommandAnswer {
         workspace_id: Some(workspace.id().to_string()),
         sequence: Some(command.sequence),
@@ -99,6 +109,7 @@ pub(crate) async fn answer(
         stderr: output.stderr,
         stdout_bytes: written_stdout,
         stderr_bytes: written_stderr,
+        kept_bytes: Some(kept_bytes),
         failure: command.failure,
         execution_mode: ExecutionMode::Guest,
         accelerator: Some(record.shape.accelerator.to_string()),
@@ -155,7 +166,7 @@ impl Workspace {
                 Some(offset) => self.read_output(command.sequence, stream, offset, share).await?,
                 None => Vec::new(),
             };
-            let next = offset.map(|offset| offset + bytes.len() as u64).filter(|&next| next < kept);
+            let next = offset.map(|offset| offset.saturating_add(bytes.len() as u64)).filter(|&next| next < kept);
             pages.push((String::from_utf8_lossy(&bytes).into_owned(), kept, next));
         }
         let (stderr, stderr_kept_bytes, stderr_next_offset) = pages.pop().expect("two streams");

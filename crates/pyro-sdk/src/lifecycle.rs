@@ -13,25 +13,24 @@ use pyro_proto::{
     v1::{AdoptRequest, StopRequest, adopt_progress},
 };
 use pyro_store::{
-    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, SupervisorArguments, WorkspaceId,
+    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, StoreError, SupervisorArguments, WorkspaceId,
     WorkspaceState, file_identity, start_supervisor,
 };
 
 use crate::{
     Observer, Progress, Pyro, Workspace,
     client::Reap,
+    config::Origin,
     contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
     error::{Cause, Error, Problem, Result},
     limits::{MemMib, VcpuCount},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
-    workspace::check_labels,
+    workspace::{INSPECT_DEADLINE, Inspected, check_labels},
 };
 
 /// How long a supervisor may be silent while it makes a machine ready. A first template boots a kernel: 5 s here, a minute was seen with
 /// ten of them at once on two cores. It reports phases in between.
 const ADOPT_SILENCE: Duration = Duration::from_secs(180);
-/// Size of the disk for changes to `/`, sparse.
-const ROOT_DISK_GIB: u64 = 16;
 
 /// What a workspace is made of, before it has an id.
 pub(crate) struct Plan {
@@ -64,7 +63,7 @@ impl Pyro {
             environment: environment.name.to_string(),
             shape: shape.clone(),
             disk_gib: request.disk_gib.get(),
-            root_disk_gib: ROOT_DISK_GIB,
+            root_disk_gib: request.root_disk_gib.get(),
             ttl_seconds: request.ttl_seconds.get(),
             on_expire: request.on_expire.into(),
             one_shot,
@@ -81,7 +80,7 @@ impl Pyro {
             Ok(()) => Ok(workspace),
             Err(error) => {
                 let cleanup = workspace.erase(Duration::ZERO).await;
-                Err(error.with_cleanup("create", workspace.label(), cleanup))
+                Err(error.gone().with_cleanup("create", workspace.label(), cleanup))
             }
         }
     }
@@ -116,17 +115,43 @@ impl Pyro {
     }
 
     fn qemu_identity(&self) -> Result<String> {
-        Ok(file_identity(&self.configuration().settings.qemu).map_err(|source| Problem::NoQemu { source })?)
+        file_identity(&self.configuration().settings.qemu).map_err(|error| {
+            // Its path is the user's, not one of Pyro's own files.
+            if let StoreError::File { source } = error {
+                Problem::NoQemu { setting: self.qemu_setting(), source }.into()
+            } else {
+                error.into()
+            }
+        })
+    }
+
+    /// Names the setting that says where QEMU is; `None` when nobody said anything.
+    pub(crate) fn qemu_setting(&self) -> Option<String> {
+        let origin = &self.configuration().values.iter().find(|value| value.key == "qemu")?.origin;
+        match origin {
+            Origin::Default => None,
+            Origin::File(path) => Some(format!("`qemu` in `{}`", path.display())),
+            Origin::Variable(name) => Some(format!("`{name}`")),
+            Origin::Flag(flag) => Some(format!("`{flag}`")),
+        }
     }
 
     /// Deletes a workspace.
     ///
     /// # Errors
-    /// There is none, or a command is running in it and the request does not insist.
+    /// There is none, or a command is running in it, or may be, and the request does not insist.
     pub async fn delete_workspace(&self, request: WorkspaceDelete) -> Result<WorkspaceDeleted> {
         let (workspace, record) = self.find(&request.workspace, Reap::Now).await?;
         if !request.force {
-            let count = workspace.inspect(&record).await.map_or(0, |inspected| inspected.running.len());
+            let count = match workspace.inspect(&record).await {
+                Inspected::Answered(answer) => answer.running.len(),
+                Inspected::Absent => 0,
+                Inspected::Silent => {
+                    let source = Cause::new(format!("its supervisor said nothing for {} s", INSPECT_DEADLINE.as_secs()));
+                    let silent = Problem::CommandsUnknown { workspace: workspace.label().to_owned(), source };
+                    return Err(Error::from(silent).about(workspace.label()));
+                }
+            };
             if count > 0 {
                 return Err(
                     Error::from(Problem::CommandsRunning { workspace: workspace.label().to_owned(), count }).about(workspace.label())
@@ -186,7 +211,10 @@ impl Workspace {
             )
         };
         let mut client = self.pyro().supervisor(machine, operation, self.label()).await?;
-        let request = AdoptRequest { workspace_id: self.id().to_string() };
+        let request = AdoptRequest {
+            workspace_id: self.id().to_string(),
+            settings: serde_json::to_string(&self.pyro().configuration().settings).expect("plain fields serialise"),
+        };
         let mut progress = match tokio::time::timeout(ADOPT_SILENCE, client.adopt(request)).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Err(self.pyro().call_failed(machine, operation, self.label(), &status).await),

@@ -123,8 +123,8 @@ bounded!(
     MemMib, "memory", " MiB", 128, host_memory_limit_mib(), schema: None
 );
 bounded!(
-    /// Size of a workspace's disk in GiB.
-    DiskGib, "the workspace disk", " GiB", 1, 256
+    /// Size of one of a workspace's disks in GiB.
+    DiskGib, "the size of a disk", " GiB", 1, 256
 );
 bounded!(
     /// Idle time in seconds until a workspace expires: a minute to 30 days.
@@ -158,6 +158,14 @@ impl Default for MemMib {
 impl Default for DiskGib {
     fn default() -> Self {
         Self(8)
+    }
+}
+
+impl DiskGib {
+    /// For changes to `/`: room for a compiler and its libraries.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(16)
     }
 }
 

@@ -78,6 +78,7 @@ impl Pyro {
             vcpu_count: request.vcpu_count,
             mem_mib: request.mem_mib,
             disk_gib: DiskGib::default(),
+            root_disk_gib: request.root_disk_gib,
             ttl_seconds: request.ttl_seconds,
             on_expire: ExpireAction::Delete,
             ..WorkspaceCreate::new(request.environment)

@@ -20,7 +20,18 @@ use crate::{
 /// Most labels of a workspace.
 pub(crate) const LABELS_MAX: usize = 32;
 /// How long a supervisor has to say how it is. It answers from memory; a busy host was seen to need 200 ms.
-const INSPECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const INSPECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What became of asking a supervisor how it is.
+#[derive(Debug)]
+pub(crate) enum Inspected {
+    /// It said.
+    Answered(InspectAnswer),
+    /// There is none, or it is just going away.
+    Absent,
+    /// It is there and did not answer in time.
+    Silent,
+}
 
 /// A workspace. The handle stays valid over stop and start; it follows the workspace to another machine by itself.
 #[derive(Debug, Clone)]
@@ -73,7 +84,7 @@ impl Workspace {
             })
             .await
             .map_err(|error| error.about(&self.label))?;
-        if let Some(inspected) = self.inspect(&record).await {
+        if let Inspected::Answered(inspected) = self.inspect(&record).await {
             status.memory_used_bytes = Some(inspected.host_memory_bytes);
             status.host_disk_full = inspected.host_disk_full;
             status.running_command_count = inspected.running.len() as u64;
@@ -84,12 +95,18 @@ impl Workspace {
         Ok(status)
     }
 
-    /// Asks the supervisor; `None` when there is none or it does not answer in time, which is no reason not to tell the rest.
-    pub(crate) async fn inspect(&self, record: &WorkspaceRecord) -> Option<InspectAnswer> {
-        let machine = record.machine.as_ref().filter(|_| record.state == StoredState::Running)?;
-        let mut client = self.pyro.supervisor(machine, "inspect", &self.label).await.ok()?;
-        let answer = tokio::time::timeout(INSPECT_DEADLINE, client.inspect(InspectRequest {})).await.ok()?;
-        answer.ok().map(tonic::Response::into_inner)
+    /// Asks the supervisor how it is.
+    pub(crate) async fn inspect(&self, record: &WorkspaceRecord) -> Inspected {
+        let Some(machine) = record.machine.as_ref().filter(|_| record.state == StoredState::Running) else { return Inspected::Absent };
+        let ask = async {
+            let mut client = self.pyro.supervisor(machine, "inspect", &self.label).await.ok()?;
+            client.inspect(InspectRequest {}).await.ok().map(tonic::Response::into_inner)
+        };
+        match tokio::time::timeout(INSPECT_DEADLINE, ask).await {
+            Ok(Some(answer)) => Inspected::Answered(answer),
+            Ok(None) => Inspected::Absent,
+            Err(_) => Inspected::Silent,
+        }
     }
 }
 
@@ -175,6 +192,7 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         vcpu_count: shape.vcpu_count,
         mem_mib: shape.mem_mib,
         disk_gib: record.disk_gib,
+        root_disk_gib: record.root_disk_gib,
         ttl_seconds: record.ttl_seconds,
         on_expire: record.on_expire.into(),
         network_policy: if shape.network_card { "egress" } else { "off" }.to_owned(),

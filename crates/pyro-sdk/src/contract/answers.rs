@@ -144,6 +144,8 @@ pub struct CommandAnswer {
     pub stdout_bytes: u64,
     /// Bytes of standard error in all
     pub stderr_bytes: u64,
+    /// Bytes of both that are kept in the journal; absent when the output came from the command itself
+    pub kept_bytes: Option<u64>,
     /// Whether output was left out; all that is kept can be read with the workspace's logs
     pub truncated: bool,
     /// Why it could not be started, or why its end is not known
@@ -245,6 +247,8 @@ pub struct WorkspaceStatus {
     pub mem_mib: u64,
     /// Size of `/workspace`
     pub disk_gib: u64,
+    /// Room for installed packages
+    pub root_disk_gib: u64,
     /// Idle time until it expires
     pub ttl_seconds: u64,
     /// What happens then

@@ -149,7 +149,7 @@ pub struct LogsAnswer {
 }
 
 /// Output of one command as it is kept on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogOutput {
     /// Standard output; bytes that are not UTF-8 are replaced
     pub stdout: String,

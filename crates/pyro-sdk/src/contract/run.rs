@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CommandAnswer, GuestCommand, operation::operation};
-use crate::limits::{MaxOutputBytes, MemMib, TimeoutSeconds, TtlSeconds, VcpuCount};
+use crate::limits::{DiskGib, MaxOutputBytes, MemMib, TimeoutSeconds, TtlSeconds, VcpuCount};
 
 /// Run one command in a fresh microVM that is gone afterwards
 ///
@@ -26,6 +26,10 @@ pub struct VmRun {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "MIB", default_value_t))]
     pub mem_mib: MemMib,
+    /// Room for installed packages in GiB, sparse: 1 to 256
+    #[serde(default = "DiskGib::root")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GIB", default_value_t = DiskGib::root()))]
+    pub root_disk_gib: DiskGib,
     /// Time the command has, in seconds: 1 to 86400. On the command line 0 means no limit
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", default_value_t))]

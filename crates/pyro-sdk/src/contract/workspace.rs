@@ -46,6 +46,10 @@ pub struct WorkspaceCreate {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "GIB", default_value_t))]
     pub disk_gib: DiskGib,
+    /// Room for installed packages in GiB, sparse: 1 to 256
+    #[serde(default = "DiskGib::root")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "GIB", default_value_t = DiskGib::root()))]
+    pub root_disk_gib: DiskGib,
     /// Idle time in seconds until it expires: 60 to 2592000. A running command holds it
     #[serde(default = "TtlSeconds::workspace")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", default_value_t = TtlSeconds::workspace()))]
@@ -67,6 +71,7 @@ impl WorkspaceCreate {
             vcpu_count: VcpuCount::default(),
             mem_mib: MemMib::default(),
             disk_gib: DiskGib::default(),
+            root_disk_gib: DiskGib::root(),
             ttl_seconds: TtlSeconds::workspace(),
             on_expire: ExpireAction::default(),
         }

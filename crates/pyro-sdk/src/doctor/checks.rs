@@ -2,6 +2,7 @@
 
 use std::{
     io::Read as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -44,11 +45,11 @@ fn graded(name: &str, value: u64, fail_below: u64, warn_below: u64, detail: Stri
 }
 
 /// Checks the programs Pyro starts.
-pub(super) fn tools(qemu: &Path, environment_is_built: bool) -> Vec<Check> {
+pub(super) fn tools(qemu: &Path, qemu_setting: Option<&str>, environment_is_built: bool) -> Vec<Check> {
     // What only builds environments is no obstacle once one is there.
     let building = if environment_is_built { CheckStatus::Warn } else { CheckStatus::Fail };
     vec![
-        check_qemu(qemu),
+        check_qemu(qemu, qemu_setting),
         check_tool("mmdebstrap", "mmdebstrap", building),
         check_tool("mke2fs", "e2fsprogs", CheckStatus::Fail),
         check_tool("qemu-img", "qemu-utils", CheckStatus::Fail),
@@ -56,27 +57,28 @@ pub(super) fn tools(qemu: &Path, environment_is_built: bool) -> Vec<Check> {
     ]
 }
 
-fn check_qemu(path: &Path) -> Check {
+fn check_qemu(path: &Path, setting: Option<&str>) -> Check {
     const NAME: &str = "qemu-system-x86_64";
+    const REINSTALL: Option<&str> = Some("sudo apt-get install --reinstall qemu-system-x86");
     const INSTALL: Option<&str> = Some("sudo apt-get install qemu-system-x86");
+    let correct = setting.map(|setting| format!("correct {setting}, which says where QEMU is"));
+    let correct = correct.as_deref();
     if !path.is_file() {
-        return check(NAME, CheckStatus::Fail, format!("`{}` is not there", path.display()), INSTALL);
+        return check(NAME, CheckStatus::Fail, format!("`{}` is not there", path.display()), correct.or(INSTALL));
     }
     let Some(text) = run(path, &["--version"]) else {
-        return check(
-            NAME,
-            CheckStatus::Fail,
-            format!("`{}` does not tell its version", path.display()),
-            Some("sudo apt-get install --reinstall qemu-system-x86"),
-        );
+        return check(NAME, CheckStatus::Fail, format!("`{}` does not tell its version", path.display()), correct.or(REINSTALL));
     };
     match qemu_version(&text) {
         Some(version) if version >= QEMU_MINIMUM => ok(NAME, format!("version {}.{} at `{}`", version.0, version.1, path.display())),
         Some(version) => {
             let detail = format!("version {}.{} is older than {}.{}", version.0, version.1, QEMU_MINIMUM.0, QEMU_MINIMUM.1);
-            check(NAME, CheckStatus::Fail, detail, INSTALL)
+            check(NAME, CheckStatus::Fail, detail, correct.or(INSTALL))
         }
-        None => check(NAME, CheckStatus::Warn, "its version cannot be read", None),
+        None => {
+            let detail = format!("what `{} --version` prints is not QEMU's version", path.display());
+            check(NAME, CheckStatus::Fail, detail, correct.or(REINSTALL))
+        }
     }
 }
 
@@ -139,11 +141,35 @@ fn check_namespaces(missing: CheckStatus) -> Check {
     }
 }
 
-/// Returns the command that may make KVM usable; there is none for a processor without virtualization.
+/// Returns the command that may make KVM usable. There is none for a processor without virtualization, nor for a device that opens and
+/// was found too slow or broken: no permission mends that.
 pub(super) fn kvm_fix() -> Option<String> {
     let device = Path::new("/dev/kvm");
-    let closed = device.exists() && std::fs::OpenOptions::new().read(true).write(true).open(device).is_err();
-    closed.then(|| "sudo usermod -aG kvm \"$USER\", then log in again".to_owned())
+    let status = std::fs::metadata(device).ok()?;
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
+    // Root is refused by a container's rules, which no command in the container changes.
+    if opened.is_ok() || rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    Some(kvm_permission_fix(status.gid(), status.mode(), &groups))
+}
+
+fn kvm_permission_fix(gid: u32, mode: u32, groups: &str) -> String {
+    let group = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then_some(name)
+    });
+    match group {
+        // Being in root's group is more than anybody should be given for this.
+        Some(group) if gid != 0 && mode & 0o060 == 0o060 => format!("sudo usermod -aG {group} \"$USER\", then log in again"),
+        Some(_) | None => {
+            "as root: `groupadd -f kvm && chgrp kvm /dev/kvm && chmod 660 /dev/kvm`; then `sudo usermod -aG kvm \"$USER\"` and \
+                           log in again"
+                .to_owned()
+        }
+    }
 }
 
 /// Checks what the host's kernel and file systems offer.
@@ -283,8 +309,23 @@ mod tests {
 
     #[test]
     fn missing_qemu_fails_with_the_command_that_installs_it() {
-        let check = check_qemu(Path::new("/no/such/qemu"));
+        let check = check_qemu(Path::new("/no/such/qemu"), None);
         assert_eq!((check.status, check.fix.as_deref()), (CheckStatus::Fail, Some("sudo apt-get install qemu-system-x86")));
+    }
+
+    #[test]
+    fn configured_qemu_that_is_not_one_fails_and_names_the_setting() {
+        let check = check_qemu(Path::new("/bin/true"), Some("`PYRO_QEMU`"));
+        assert_eq!((check.status, check.fix.as_deref()), (CheckStatus::Fail, Some("correct `PYRO_QEMU`, which says where QEMU is")));
+    }
+
+    #[test]
+    fn kvm_fix_joins_only_a_group_that_may_open_the_device() {
+        let groups = "root:x:0:\nkvm:x:104:\n";
+        assert_eq!(kvm_permission_fix(104, 0o20660, groups), "sudo usermod -aG kvm \"$USER\", then log in again");
+        for (gid, mode) in [(0, 0o20660), (104, 0o20600), (105, 0o20660)] {
+            assert!(kvm_permission_fix(gid, mode, groups).starts_with("as root: "), "{gid} {mode:o}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Pyro {
         let environment = self.find_environment(request.environment).await.unwrap_or(None);
         self.store(move |pyro, registry| {
             pyro.reap_with(registry, Reap::Now)?;
-            let mut checks = checks::tools(&pyro.configuration().settings.qemu, environment.is_some());
+            let mut checks = checks::tools(&pyro.configuration().settings.qemu, pyro.qemu_setting().as_deref(), environment.is_some());
             let (accelerator, check) = pyro.check_accelerator(registry)?;
             checks.push(check);
             checks.extend(checks::host(pyro.dirs()));

@@ -8,7 +8,7 @@ use crate::commands;
 
 /// Disposable microVM workspaces for coding agents
 #[derive(Debug, Parser)]
-#[command(name = "pyro", version, arg_required_else_help = true, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "pyro", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// How guests run: `auto` tries hardware virtualization and falls back to translation, `kvm`, or `tcg`
     #[arg(long, global = true, value_name = "NAME")]

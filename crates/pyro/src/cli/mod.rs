@@ -61,20 +61,30 @@ fn finish(printer: &Printer, style: FailureStyle, outcome: Outcome) -> ExitCode 
         Ok(code) => ExitCode::from(code),
         Err(Failure::Pyro(error)) => {
             printer.failure(&error);
-            match style {
-                FailureStyle::ByKind => ExitCode::from(error.kind().exit_code()),
-                FailureStyle::Exec(name) => {
-                    printer.status(name, &[("error_kind", error.kind().code().into()), ("exit_code", EXEC_FAILED.into())]);
-                    ExitCode::from(EXEC_FAILED)
-                }
-            }
+            exit_code(printer, style, &error)
         }
         Err(Failure::Bug(text)) => printer.bug(&text),
         // Whoever read our output has had enough; there is nobody to tell.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(141),
         Err(Failure::Output(error)) => {
-            printer.warning(&format!("cannot write the output: {error}"));
-            ExitCode::from(ErrorKind::Io.exit_code())
+            let error = pyro_sdk::Error::from(pyro_sdk::Failure {
+                kind: ErrorKind::Io.into(),
+                message: "cannot write the output".to_owned(),
+                causes: vec![error.to_string()],
+            });
+            printer.output_failure(&error);
+            // An object cannot say it: standard output is what failed.
+            exit_code(&Printer::new(false), style, &error)
+        }
+    }
+}
+
+fn exit_code(printer: &Printer, style: FailureStyle, error: &pyro_sdk::Error) -> ExitCode {
+    match style {
+        FailureStyle::ByKind => ExitCode::from(error.kind().exit_code()),
+        FailureStyle::Exec(name) => {
+            printer.status(name, &[("error_kind", error.kind().code().into()), ("exit_code", EXEC_FAILED.into())]);
+            ExitCode::from(EXEC_FAILED)
         }
     }
 }

@@ -38,7 +38,7 @@ fn docs_of_errors_are_fresh() {
          | 126, 127 | the command could not be executed, was not found |\n| 128 + N | the command was ended by signal N |\n\
          | 130 | interrupted twice: the command of `workspace exec` goes on, that of `run` is gone |\n\
          | 141 | nobody reads standard output any more |\n\
-         | 75 | `workspace exec-wait`: the command still runs |\n",
+         | 75 | `workspace exec --yield-after-ms`, `workspace exec-wait`: the command still runs; the status line and `--json` say `running` |\n",
     );
     check_file("docs/reference/errors.md", &page);
 }
@@ -78,7 +78,8 @@ fn write_command(page: &mut String, command: &mut clap::Command) {
     let help = command.render_long_help().to_string();
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
     write!(page, "\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()).unwrap();
-    for child in command.get_subcommands_mut() {
+    // The help command repeats the whole tree.
+    for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
         write_command(page, child);
     }
 }
@@ -113,7 +114,9 @@ fn docs_of_operations_are_fresh() {
         )
         .unwrap();
     }
-    page.push_str("\n## Planned\n\nOperations a surface does not have yet.\n\n");
+    page.push_str(
+        "\n## Planned\n\nOperations of this page that a surface does not have yet. Operations of later versions are not listed here yet.\n\n",
+    );
     let root = Cli::command();
     let lacks_cli = operations().iter().filter(|entry| !entry.definition.cli.is_empty() && command_of(&root, entry).is_none());
     write_missing(&mut page, "CLI", lacks_cli.map(|entry| entry.definition.name));

@@ -59,6 +59,27 @@ fn tree_is_well_formed() {
 }
 
 #[test]
+fn every_command_shows_examples_that_parse() {
+    fn check(command: &clap::Command) {
+        if command.has_subcommands() {
+            command.get_subcommands().for_each(check);
+            return;
+        }
+        let text = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let examples: Vec<_> = text.strip_prefix("Examples:\n").unwrap_or_default().lines().map(str::trim).collect();
+        assert!((1..=3).contains(&examples.len()), "{}: {text}", command.get_name());
+        for example in examples {
+            // A shell's own words around the command are not Pyro's.
+            let words = &example[example.find("pyro").expect("an example of Pyro")..];
+            let words = words.split(" > ").next().and_then(|words| words.split(" | ").next()).expect("splits have a first part");
+            let words = words.split("   # ").next().expect("splits have a first part");
+            assert!(Cli::command().try_get_matches_from(words.split_whitespace()).is_ok(), "{example}");
+        }
+    }
+    check(&Cli::command());
+}
+
+#[test]
 fn command_line_lacks_no_operation() {
     let root = Cli::command();
     let missing: Vec<_> = operations()

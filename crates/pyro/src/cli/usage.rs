@@ -23,6 +23,11 @@ pub(super) fn report(arguments: &[OsString], error: &clap::Error) -> ExitCode {
     let text = error.render();
     if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         printer.usage(&text);
+        if let (ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument, FailureStyle::Exec(_), false) =
+            (error.kind(), style(&words), arguments.iter().any(|word| word == "--"))
+        {
+            printer.tip("put `--` before the command to run, for example `-- ls -l`");
+        }
         return ExitCode::from(USAGE);
     }
     match printer.help(&text) {

@@ -8,6 +8,7 @@ use crate::cli::{Cli, Context, Outcome};
 ///
 /// For bash: `pyro completions bash > ~/.local/share/bash-completion/completions/pyro`
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro completions bash > ~/.local/share/bash-completion/completions/pyro")]
 pub(crate) struct Arguments {
     /// Shell
     #[arg(value_enum)]

@@ -11,6 +11,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Arguments {
     /// Show every setting and where its value comes from
+    #[command(after_long_help = "Examples:\n  pyro config show\n  pyro --accelerator tcg config show --json")]
     Show {
         /// Print one JSON object
         #[arg(long)]

@@ -6,6 +6,9 @@ use pyro_sdk::contract::WorkspaceCreate;
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api\n  pyro workspace create debian:12 --label team=web --ttl-seconds 3600 --json"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceCreate,

@@ -6,6 +6,7 @@ use pyro_sdk::contract::{Operation as _, WorkspaceDelete};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro workspace delete api\n  pyro workspace delete api --force")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceDelete,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
+use pyro_image::{Definition, Source, catalog};
 use pyro_sdk::{
-    CommandSpec, EnvironmentName, ExecEvent, Observer, Pyro, Stdin, Workspace,
+    CommandSpec, EnvironmentName, ErrorKind, ExecEvent, Observer, Pyro, Stdin, Workspace,
     contract::{GuestCommand, Prepare, WorkspaceCreate},
 };
 
@@ -19,10 +20,13 @@ use crate::{
 /// The shipped sample: a shop that forgets its discount, and the test that notices.
 const PROJECT: &str = include_str!("../../demo/make-project.sh");
 const FIX: &str = include_str!("../../demo/fix.sh");
+/// As a shell reports a program that is not there.
+const NOT_FOUND: i32 = 127;
 const TEST: [&str; 3] = ["python3", "-B", "test_basket.py"];
 
 /// Play the repro-and-fix story on a real guest, with timings
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro demo")]
 pub(crate) struct Arguments {
     /// Environment; it needs python3
     #[arg(long, value_name = "ENV", default_value = "debian:12")]
@@ -30,6 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    check_environment(arguments.environment)?;
     let pyro = context.pyro()?;
     let mut stage = Stage { printer: &context.printer, steps: Vec::new() };
     let observer = context.observer();
@@ -46,6 +51,21 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         render::duration(total.as_secs_f64() * 1000.0)
     ))?;
     Ok(0)
+}
+
+/// Refuses an environment without what the sample is written in, before anything is made.
+fn check_environment(environment: EnvironmentName) -> Result<(), Failure> {
+    let suitable = |definition: &Definition| match definition.source {
+        Source::DebianPackages { packages, .. } => packages.contains(&"python3"),
+        // Unknown kinds of environments may have it; the guest tells.
+        _ => true,
+    };
+    if suitable(catalog::find(environment)) {
+        return Ok(());
+    }
+    let known: Vec<_> = catalog::all().iter().filter(|definition| suitable(definition)).map(|found| format!("`{}`", found.name)).collect();
+    let message = format!("the demo needs python3, which `{environment}` lacks; {} have it", known.join(" and "));
+    Err(Failure::Pyro(pyro_sdk::Failure::message(ErrorKind::InvalidArgument, message).into()))
 }
 
 async fn prepare(pyro: &Pyro, environment: EnvironmentName, observer: &Observer) -> Result<(), Failure> {
@@ -135,6 +155,10 @@ impl Stage<'_> {
         }
         if ran.exit_code == exit_code {
             return Ok(());
+        }
+        if ran.exit_code == NOT_FOUND {
+            let message = "the environment lacks a program the demo needs";
+            return Err(Failure::Pyro(pyro_sdk::Failure::message(ErrorKind::EnvironmentUnavailable, message).into()));
         }
         Err(Failure::Bug(format!("the demo expected exit code {exit_code} and got {}", ran.exit_code)))
     }

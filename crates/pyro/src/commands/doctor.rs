@@ -12,6 +12,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro doctor\n  pyro doctor --environment debian:12-build --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: Doctor,

@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro env inspect debian:12 --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: EnvironmentInspect,

@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro env prune --dry-run")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: EnvironmentPrune,

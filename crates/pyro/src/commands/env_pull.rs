@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro env pull debian:12\n  pyro env pull debian:12-build --force")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: EnvironmentPull,

@@ -11,6 +11,9 @@ use crate::cli::{Context, Outcome};
 pub(crate) const STATUS_NAME: &str = "workspace-exec";
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  pyro workspace exec api -- ls -l\n  pyro workspace exec api --cwd /tmp --env CI=1 -- sh -c 'make && make test'\n  pyro workspace exec api --yield-after-ms 5000 -- make   # exits with 75 while it still runs"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceExec,
@@ -33,14 +36,18 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         max_output_bytes: request.max_output_bytes,
     };
     let stdin = if arguments.stdin { Stdin::Open } else { Stdin::Empty };
-    let (_, mut execution) = context.pyro()?.start_exec(request, stdin).await?;
+    let (workspace, mut execution) = context.pyro()?.start_exec(request, stdin).await?;
     if arguments.detach {
         let answer = execution.answer(Collected::new(follow.max_output_bytes), None);
         if !arguments.json {
             context.printer.content(&format!("{}\n", answer.sequence.unwrap_or_default()))?;
         }
-        return stream::conclude(&context.printer, STATUS_NAME, &End::Yielded, &answer);
+        return stream::conclude(&context.printer, STATUS_NAME, &End::Detached, &answer);
     }
     let (end, answer) = stream::follow(&mut execution, &context.printer, follow).await?;
-    stream::conclude(&context.printer, STATUS_NAME, &end, &answer)
+    let code = stream::conclude(&context.printer, STATUS_NAME, &end, &answer)?;
+    if let (End::Interrupted, Some(sequence)) = (&end, answer.sequence) {
+        context.printer.notice(&format!("the command goes on: `pyro workspace exec-wait {} {sequence}`", workspace.label()));
+    }
+    Ok(code)
 }

@@ -6,6 +6,7 @@ use pyro_sdk::contract::{ExecKill, Operation as _};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro workspace exec-kill api 3\n  pyro workspace exec-kill api 3 --signal INT")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: ExecKill,

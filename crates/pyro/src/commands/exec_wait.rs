@@ -15,6 +15,9 @@ use crate::{
 const STATUS_NAME: &str = "workspace-exec-wait";
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  pyro workspace exec-wait api 3\n  pyro workspace exec-wait api 3 --timeout-seconds 30   # exits with 75 while it still runs"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: ExecWait,
@@ -29,9 +32,9 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         context.printer.bytes(Stream::Stdout, answer.stdout.as_bytes())?;
         context.printer.bytes(Stream::Stderr, answer.stderr.as_bytes())?;
     }
-    stream::conclude(&context.printer, STATUS_NAME, &End::Yielded, &answer)?;
+    let still_running = stream::conclude(&context.printer, STATUS_NAME, &End::Yielded, &answer)?;
     Ok(match (answer.state, answer.exit_code) {
-        (CommandState::Running, _) => ErrorKind::DeadlineExceeded.exit_code(),
+        (CommandState::Running, _) => still_running,
         (CommandState::Exited, Some(code)) => u8::try_from(code).unwrap_or(u8::MAX),
         // Its end is not known: the machine went away.
         (CommandState::Exited, None) => ErrorKind::MachineFailed.exit_code(),

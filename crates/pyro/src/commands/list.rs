@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro workspace list\n  pyro workspace list --state running --label team=web --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceListRequest,

@@ -8,6 +8,7 @@ use crate::cli::{Cli, Context, Outcome};
 
 /// Print the manual page, or write one page per command into a folder
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro man | man -l -\n  mkdir -p man && pyro man --output man")]
 pub(crate) struct Arguments {
     /// Folder for `pyro.1` and one page per command; it must exist
     #[arg(long, value_name = "DIR")]

@@ -6,6 +6,7 @@ use pyro_sdk::contract::{Operation as _, Prepare};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro prepare\n  pyro prepare debian:12-build")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: Prepare,

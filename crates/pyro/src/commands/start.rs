@@ -6,6 +6,7 @@ use pyro_sdk::contract::{Operation as _, WorkspaceStart};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro workspace start api")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceStart,

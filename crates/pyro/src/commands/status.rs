@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro workspace status api\n  pyro workspace status api --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceStatusRequest,

@@ -4,7 +4,7 @@ use std::{io::Read as _, time::Duration};
 
 use bytes::Bytes;
 use pyro_sdk::{
-    Collected, CommandExit, CommandInput, ExecEvent, Execution,
+    Collected, CommandExit, CommandInput, ErrorKind, ExecEvent, Execution,
     contract::{CommandAnswer, CommandState},
     limits::MaxOutputBytes,
     text::Signal,
@@ -28,6 +28,8 @@ const PIPE_GRACE: Duration = Duration::from_secs(2);
 /// As a shell reports a program ended by SIGINT and SIGPIPE.
 const INTERRUPTED: u8 = 130;
 const PIPE_CLOSED: u8 = 141;
+/// The command still runs: what was asked for took longer than it was given.
+const STILL_RUNNING: u8 = ErrorKind::DeadlineExceeded.exit_code();
 
 /// Why following a command has ended.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(super) enum End {
     Exited(CommandExit),
     /// The yield time is over; the command goes on.
     Yielded,
+    /// The command was only to be started.
+    Detached,
     /// A second interrupt: the user wants to be let go.
     Interrupted,
     /// Nobody reads our output any more.
@@ -197,6 +201,11 @@ async fn forward_stdin(input: CommandInput) {
     input.close().await;
 }
 
+/// Shows what is true and leaves out what is not.
+pub(super) fn flag(value: bool) -> Value {
+    if value { true.into() } else { Value::Null }
+}
+
 /// Prints the answer and the status line, and returns the exit code.
 pub(super) fn conclude(printer: &Printer, name: &str, end: &End, answer: &CommandAnswer) -> Outcome {
     if printer.is_json() {
@@ -212,13 +221,18 @@ pub(super) fn conclude(printer: &Printer, name: &str, end: &End, answer: &Comman
             ("execution_mode", if answer.workspace_id.is_none() { answer.execution_mode.as_str().into() } else { Value::Null }),
             ("exit_code", answer.exit_code.into()),
             ("duration_ms", number(answer.duration_ms)),
-            ("timed_out", if answer.timed_out { true.into() } else { Value::Null }),
+            ("timed_out", flag(answer.timed_out)),
+            ("interrupted", flag(matches!(end, End::Interrupted))),
+            ("truncated", flag(answer.truncated)),
+            ("kept_bytes", answer.kept_bytes.filter(|_| answer.truncated).into()),
+            ("total_bytes", if answer.truncated { (answer.stdout_bytes + answer.stderr_bytes).into() } else { Value::Null }),
             ("failure", answer.failure.clone().into()),
         ],
     );
     Ok(match end {
         End::Exited(exit) => u8::try_from(exit.exit_code).unwrap_or(u8::MAX),
-        End::Yielded => 0,
+        End::Detached => 0,
+        End::Yielded => STILL_RUNNING,
         End::Interrupted => INTERRUPTED,
         End::PipeClosed => PIPE_CLOSED,
     })

@@ -9,6 +9,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro system prune --dry-run\n  pyro system prune --all")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: SystemPrune,

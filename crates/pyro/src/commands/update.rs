@@ -9,6 +9,9 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  pyro workspace update api --ttl-seconds 86400\n  pyro workspace update api --name web --label team=web"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceUpdate,
@@ -18,7 +21,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
+    let started = std::time::Instant::now();
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, render::workspace)?;
+    let duration_ms = started.elapsed().as_millis().to_string();
+    context.printer.status(
+        "workspace-update",
+        &[("workspace_id", answer.workspace_id.into()), ("state", answer.state.as_str().into()), ("duration_ms", duration_ms.into())],
+    );
     Ok(0)
 }

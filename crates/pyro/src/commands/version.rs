@@ -7,6 +7,7 @@ use crate::cli::{Context, Outcome};
 
 /// Print the version
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  pyro version --json")]
 pub(crate) struct Arguments {
     /// Print one JSON object
     #[arg(long)]

@@ -73,7 +73,15 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("environment", Some(status.environment.clone())),
         ("runs on", Some(format!("{} vCPU, {} MiB, {}", status.vcpu_count, status.mem_mib, status.accelerator))),
         ("network", Some(status.network_policy.clone())),
-        ("disk", Some(format!("{} of {} GiB used", bytes(status.disk_used_bytes), status.disk_gib))),
+        (
+            "disk",
+            Some(format!(
+                "{} used; at most {} GiB in `/workspace` and {} GiB of packages",
+                bytes(status.disk_used_bytes),
+                status.disk_gib,
+                status.root_disk_gib
+            )),
+        ),
         ("host memory", status.memory_used_bytes.map(bytes)),
         ("commands", Some(format!("{}{running}", status.command_count))),
         ("last command", last),

@@ -82,6 +82,16 @@ impl Printer {
         note(&format!("warning: {text}"));
     }
 
+    /// Prints something worth knowing.
+    pub(crate) fn notice(&self, text: &str) {
+        note(&format!("note: {text}"));
+    }
+
+    /// Prints a failure that standard output cannot carry, since it is what failed.
+    pub(crate) fn output_failure(&self, error: &Error) {
+        note(failure_text(error).trim_end());
+    }
+
     /// Announces a bug.
     pub(crate) fn bug(&self, text: &str) -> ExitCode {
         note(&format!("error: {text}\n\nhint: {}", ErrorKind::Internal.hint()));
@@ -96,6 +106,11 @@ impl Printer {
     /// Prints what is wrong with a command line.
     pub(crate) fn usage(&self, text: &clap::builder::StyledStr) {
         note(text.to_string().trim_end());
+    }
+
+    /// Adds what a wrong command line may have meant.
+    pub(crate) fn tip(&self, text: &str) {
+        note(&format!("\n  tip: {text}"));
     }
 
     /// Makes an observer that shows progress: as a bar to a person, as lines to everyone else.

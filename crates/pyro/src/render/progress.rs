@@ -41,6 +41,8 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
                 &[("phase", json!(phase)), ("environment", json!(environment)), ("percent", percent), ("detail", json!(detail))],
             ))
         }
+        // Every machine starts, in a fraction of a second; what takes long, such as a template, has another name.
+        Progress::Machine { phase } if phase.starts_with("machine: ") => None,
         Progress::Machine { phase } => Some(status_line("machine", &[("phase", json!(phase))])),
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
         Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } => notice(progress),
@@ -50,9 +52,12 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
 /// Returns the line for what a person must see whatever the form.
 fn notice(progress: &Progress) -> Option<String> {
     match progress {
-        Progress::AcceleratorFallback { verdict } => {
-            Some(format!("note: guests are translated (tcg): hardware virtualization is not usable here: {verdict}"))
-        }
+        // The verdict has figures only a doctor needs.
+        Progress::AcceleratorFallback { verdict: _ } => Some(
+            "note: hardware virtualization is not usable here, so guests are translated (tcg) and code in them runs 7 to 40 times slower; \
+             `pyro doctor` says why"
+                .to_owned(),
+        ),
         Progress::HostCompat { reason } => {
             Some(format!("warning: the command runs on this host, with nothing around it, because no guest could be started: {reason}"))
         }
@@ -109,6 +114,13 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_takes_long_is_told_of_a_machine() {
+        let tell = |phase: &str| line(&mut None, &Progress::Machine { phase: phase.into() });
+        assert_eq!(tell("machine: starting"), None);
+        assert_eq!(tell("template: booting the guest once").unwrap(), r#"[machine] phase="template: booting the guest once""#);
+    }
 
     #[test]
     fn phase_is_told_once_and_at_every_tenth() {
