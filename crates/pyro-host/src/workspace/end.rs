@@ -15,7 +15,9 @@ use crate::{error::HostResult, lock};
 const GUEST_GRACE: Duration = Duration::from_secs(2);
 /// QEMU flushes its disks before it ends; a slow host disk may take long for gigabytes of dirty pages.
 const QUIT_DEADLINE: Duration = Duration::from_secs(60);
-/// A machine started for a workspace whose client never asks for it again. Building a template is within it.
+/// A client asks to adopt right after it has started or claimed a machine; one that has not by now has died.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// A machine whose client waits for it. Building a template is within it.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(300);
 /// How often a standby machine looks whether it could still be claimed. It only costs a `stat`.
 const STALE_EVERY: Duration = Duration::from_secs(30);
@@ -75,8 +77,10 @@ impl Supervisor {
             let Some(reason) = reason else { continue };
             // Looks again, because the registry may have changed without a notification.
             let still_due = matches!(self.next_due(), Ok(Some((at_ms, Some(_)))) if at_ms <= now_ms());
-            let withdrawn =
-                still_due && (self.workspace.get().is_some() || lock(&self.registry).withdraw_standby(&self.record.id).unwrap_or(true));
+            // An offered standby machine may be claimed at this very moment; every other machine has its owner, or never gets one.
+            let offered = self.workspace.get().is_none()
+                && lock(&self.registry).machine(&self.record.id).is_ok_and(|own| own.is_some_and(|own| own.workspace.is_none()));
+            let withdrawn = still_due && (!offered || lock(&self.registry).withdraw_standby(&self.record.id).unwrap_or(true));
             if withdrawn {
                 return reason;
             }
@@ -95,14 +99,14 @@ impl Supervisor {
         if own.role == MachineRole::Standby && own.workspace.is_none() && self.is_stale() {
             return Ok(Some((0, Some(EndReason::Unneeded))));
         }
-        let patience_ms = i64::try_from(ADOPTION_DEADLINE.as_millis()).unwrap_or(i64::MAX);
-        let at = match own.role {
-            // One that is being warmed or was just claimed has no expiry: it gets the time both may take after its longest wait.
-            MachineRole::Standby => own.expires_at_ms.unwrap_or_else(|| {
-                let lifetime_ms = i64::try_from(self.arguments.settings.standby_ttl_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-                own.created_at_ms.saturating_add(lifetime_ms).saturating_add(patience_ms)
-            }),
-            MachineRole::Workspace => own.created_at_ms + patience_ms,
+        let patience = if self.adoption_requested.load(Ordering::SeqCst) { ADOPTION_DEADLINE } else { REQUEST_DEADLINE };
+        let patience_ms = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+        let at = match (own.role, own.expires_at_ms) {
+            (MachineRole::Workspace, _) => own.created_at_ms + patience_ms,
+            (MachineRole::Standby, Some(expires_at_ms)) => expires_at_ms,
+            (MachineRole::Standby, None) if own.workspace.is_some() => *self.claim_seen_at_ms.get_or_init(now_ms) + patience_ms,
+            // Still being made and warmed.
+            (MachineRole::Standby, None) => own.created_at_ms + i64::try_from(ADOPTION_DEADLINE.as_millis()).unwrap_or(i64::MAX),
         };
         Ok(Some((at, Some(EndReason::Unneeded))))
     }

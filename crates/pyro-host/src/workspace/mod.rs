@@ -13,7 +13,10 @@ mod standby;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, OnceLock, atomic::AtomicUsize},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use pyro_proto::{
@@ -88,6 +91,10 @@ pub(crate) struct Supervisor {
     adopted_settings: OnceLock<Settings>,
     /// What hangs under the disks of a standby machine already: the blanks a new workspace of the usual sizes needs.
     prehung: OnceLock<Vec<LayerId>>,
+    /// Whether a client has asked to adopt; one that never does has died.
+    adoption_requested: AtomicBool,
+    /// When this standby machine was first seen claimed, milliseconds since 1970.
+    claim_seen_at_ms: OnceLock<i64>,
     /// Guards against two clients adopting at once.
     adopting: tokio::sync::Mutex<()>,
     running: Mutex<BTreeMap<u64, Running>>,
@@ -111,6 +118,8 @@ impl Supervisor {
             workspace: OnceLock::new(),
             adopted_settings: OnceLock::new(),
             prehung: OnceLock::new(),
+            adoption_requested: AtomicBool::new(false),
+            claim_seen_at_ms: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             running: Mutex::new(BTreeMap::new()),
             disk_full: watch::Sender::new(false),

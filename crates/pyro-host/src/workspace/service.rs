@@ -40,6 +40,7 @@ impl supervisor_server::Supervisor for Service {
     type ExecStream = Answers<ExecOutput>;
 
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<Self::AdoptStream>, Status> {
+        self.0.adoption_requested.store(true, Ordering::SeqCst);
         let request = request.into_inner();
         if !request.settings.is_empty() {
             let settings =
