@@ -25,12 +25,15 @@ const STALE_EVERY: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Prepares the machine, serves until there is a reason to end, then ends. The registry is true and nothing is left on return.
     pub(crate) async fn live(self: &Arc<Self>, mut ends: mpsc::Receiver<End>) -> HostResult<()> {
-        tokio::spawn(self.clone().prepare());
+        let preparing = tokio::spawn(self.clone().prepare());
         let end = tokio::select! {
             end = ends.recv() => end.unwrap_or(End { reason: EndReason::Unneeded, done: None }),
             reason = self.machine_end() => End { reason: EndReason::MachineDied(reason), done: None },
             reason = self.due() => End { reason, done: None },
         };
+        // A machine still in the making must not make another file once those of this one are being removed.
+        preparing.abort();
+        drop(preparing.await);
         let result = self.finish(&end.reason).await;
         let told = result.as_ref().map(drop).map_err(|error| crate::error::HostError::WrongState { problem: error.to_string() });
         for done in end.done.into_iter().chain(std::iter::from_fn(|| ends.try_recv().ok()).filter_map(|end| end.done)) {
