@@ -18,7 +18,6 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use super::process;
-
 use crate::error::{Doing as _, HostError, HostResult};
 
 /// Size of `/workspace` in a template; other sizes are announced to the guest before it mounts the disk.

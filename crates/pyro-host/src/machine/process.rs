@@ -109,6 +109,18 @@ pub(crate) struct LaunchArguments {
 }
 
 impl LaunchArguments {
+    /// Returns the launcher's command: this very binary, with nothing of our environment.
+    fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command
+            .arg("__machine")
+            .arg(serde_json::to_string(self).expect("plain fields serialise"))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null());
+        command
+    }
+
     fn containment(&self) -> Containment {
         // QEMU's shared libraries, its firmware and option ROMs; nothing of the user's.
         let system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/dev/urandom", "/sys/devices/system"];
@@ -182,16 +194,9 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         mappings.push(map(kernel, descriptor::KERNEL));
         mappings.push(map(initramfs, descriptor::INITRAMFS));
     }
-    let mut command = std::process::Command::new("/proc/self/exe");
+    let mut command = launch.command();
     let (messages, messages_qemu) = pair()?;
-    command
-        .arg("__machine")
-        .arg(serde_json::to_string(&launch).expect("plain fields serialise"))
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::from(OwnedFd::from(messages_qemu)));
+    command.stdout(Stdio::null()).stderr(Stdio::from(OwnedFd::from(messages_qemu)));
     command.fd_mappings(mappings).expect("descriptor numbers are distinct");
     let child = tokio::process::Command::from(command)
         .kill_on_drop(true)
@@ -218,12 +223,7 @@ pub(crate) async fn run_contained(
         program: program.to_owned(),
         arguments,
     };
-    let output = tokio::process::Command::new("/proc/self/exe")
-        .arg("__machine")
-        .arg(serde_json::to_string(&launch).expect("plain fields serialise"))
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
+    let output = tokio::process::Command::from(launch.command())
         .kill_on_drop(true)
         .output()
         .await

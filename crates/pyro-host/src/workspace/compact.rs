@@ -1,6 +1,6 @@
 //! Keeps overlay chains short: every start adds a layer, and every layer costs each read a look.
 
-use pyro_store::{DiskRole, LayerRecord, WorkspaceRecord};
+use pyro_store::{DiskRole, LayerId, WorkspaceRecord};
 
 use super::Supervisor;
 use crate::{error::HostResult, lock, machine::disks};
@@ -15,27 +15,20 @@ impl Supervisor {
     pub(super) async fn compact(&self, workspace: &WorkspaceRecord) {
         for (role, top) in [(DiskRole::Root, &workspace.root_layer), (DiskRole::Workspace, &workspace.workspace_layer)] {
             let Some(top) = top else { continue };
-            let result = match lock(&self.registry).layer_chain(top) {
-                Ok(chain) => Ok(chain),
-                Err(error) => Err(error.into()),
-            };
-            let result = match result {
-                Ok(chain) => self.merge_top(workspace, role, &chain).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
+            if let Err(error) = self.merge_top(workspace, role, top).await {
                 eprintln!("cannot shorten a disk's chain: {error}");
             }
         }
     }
 
-    async fn merge_top(&self, workspace: &WorkspaceRecord, role: DiskRole, chain: &[LayerRecord]) -> HostResult<()> {
+    async fn merge_top(&self, workspace: &WorkspaceRecord, role: DiskRole, top: &LayerId) -> HostResult<()> {
+        let chain = lock(&self.registry).layer_chain(top)?;
         let overlays = chain.iter().filter(|layer| layer.format == "qcow2").count();
-        let [_, below, ..] = chain else { return Ok(()) };
+        let [_, below, ..] = chain.as_slice() else { return Ok(()) };
         if overlays <= OVERLAYS_MAX || lock(&self.registry).layer_references(&below.id)? > 1 {
             return Ok(());
         }
-        disks::merge_top(&self.arguments.dirs, &self.arguments.settings.qemu, chain).await?;
+        disks::merge_top(&self.arguments.dirs, &self.arguments.settings.qemu, &chain).await?;
         lock(&self.registry).replace_top_layer(&workspace.id, role, &below.id)?;
         Ok(())
     }

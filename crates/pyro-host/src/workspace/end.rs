@@ -9,7 +9,10 @@ use pyro_store::{MachineRole, OnExpire, WorkspaceState};
 use tokio::sync::mpsc;
 
 use super::{End, EndReason, Supervisor, now_ms};
-use crate::{error::HostResult, lock};
+use crate::{
+    error::{HostError, HostResult},
+    lock,
+};
 
 /// What processes in the guest get between TERM and KILL.
 const GUEST_GRACE: Duration = Duration::from_secs(2);
@@ -35,9 +38,8 @@ impl Supervisor {
         preparing.abort();
         drop(preparing.await);
         let result = self.finish(&end.reason).await;
-        let told = result.as_ref().map(drop).map_err(|error| crate::error::HostError::WrongState { problem: error.to_string() });
         for done in end.done.into_iter().chain(std::iter::from_fn(|| ends.try_recv().ok()).filter_map(|end| end.done)) {
-            drop(done.send(told.as_ref().map(drop).map_err(|error| crate::error::HostError::WrongState { problem: error.to_string() })));
+            drop(done.send(result.as_ref().map(drop).map_err(|error| HostError::WrongState { problem: error.to_string() })));
         }
         result
     }
