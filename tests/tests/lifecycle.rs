@@ -72,6 +72,12 @@ fn files_and_an_installed_package_survive_stop_and_start_several_times() {
         );
     }
     assert_eq!(home.sh(&workspace, "cat /workspace/rounds | tr '\\n' ' '; ls -d /workspace/lost+found 2>/dev/null; df -BG --output=size /workspace | tail -1 | tr -d ' '"), "0 1 2 3 4 2G");
+    let registry = home.registry();
+    let record = registry.find_workspace(&workspace).expect("it exists");
+    for top in [record.root_layer, record.workspace_layer] {
+        let chain = registry.layer_chain(&top.expect("it has disks")).expect("readable");
+        assert!(chain.len() <= 5, "a blank, three overlays at rest and the running one: {chain:?}");
+    }
     let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
     home.assert_nothing_left();
 }
