@@ -6,6 +6,7 @@
 //! ```text
 //! /changes  root-changes disk ─┐
 //! /env      environment ───────┴─ overlay /new ── + /workspace, /dev /proc /sys /run moved in ── becomes /
+//! /disk     workspace's disk ── its `tree` ─────────┘
 //! ```
 
 use std::ffi::{CStr, CString};
@@ -15,11 +16,13 @@ use std::os::fd::OwnedFd;
 
 use pyro_proto::error::{ErrorKind, Failure};
 use pyro_proto::v1::AttachRequest;
-use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::time::{ClockId, Timespec};
 
+use crate::files::FileError;
+use crate::gate::Gate;
 use crate::log;
-use crate::mounts::{self, CHANGES, Disks, MountError, NEW_ROOT};
+use crate::mounts::{self, CHANGES, DISK, Disks, MountError, NEW_ROOT};
+use crate::workspace::{Leftovers, Workspace};
 
 /// Least bytes of entropy accepted: what the kernel's pool holds twice over.
 const ENTROPY_MIN_BYTES: usize = 64;
@@ -38,10 +41,11 @@ pub(crate) struct Attachment<'a> {
     machine_id: &'a str,
 }
 
-/// The file system of the root changes, which has no path any more once the overlay is `/`.
+/// The file systems of both disks, which have no path any more once the overlay is `/`.
 #[derive(Debug)]
 pub(crate) struct Mounted {
     pub(crate) changes: OwnedFd,
+    pub(crate) workspace: Workspace,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,10 @@ pub(crate) enum AttachError {
     Identity { action: &'static str, source: io::Error },
     #[error(transparent)]
     Mount(#[from] MountError),
+    #[error("cannot open a mounted disk")]
+    Handle { source: io::Error },
+    #[error("cannot set up the workspace's disk")]
+    Workspace { source: FileError },
     #[error("cannot move into the workspace's root")]
     MoveIn { source: io::Error },
 }
@@ -101,8 +109,11 @@ impl<'a> Attachment<'a> {
     fn mount(&self, disks: &Disks) -> Result<Mounted, AttachError> {
         mounts::disk(disks.changes()?, CHANGES)?;
         mounts::overlay(CHANGES, NEW_ROOT)?;
-        let changes = mounts::handle(CHANGES).map_err(|source| AttachError::MoveIn { source })?;
-        mount_workspace(disks.workspace()?)?;
+        let changes = mounts::handle(CHANGES).map_err(|source| AttachError::Handle { source })?;
+        mounts::disk(disks.workspace()?, DISK)?;
+        let root = changes.try_clone().map_err(|source| AttachError::Handle { source })?;
+        let (workspace, leftovers) = open_workspace(DISK, Some(root))?;
+        mounts::workspace(DISK, NEW_ROOT)?;
         for (from, to, path) in [
             (c"/dev", c"/new/dev", "/new/dev"),
             (c"/proc", c"/new/proc", "/new/proc"),
@@ -116,15 +127,29 @@ impl<'a> Attachment<'a> {
         }
         move_in().map_err(|source| AttachError::MoveIn { source })?;
         self.name_files("");
-        Ok(Mounted { changes })
+        workspace.tidy(leftovers);
+        Ok(Mounted { changes, workspace })
     }
 
-    /// Covers the files that name the machine with ones in memory, so that neither disk holds a copy's identity. Returns what was covered.
-    pub(crate) fn name_files(&self, root: &str) -> Vec<CString> {
+    /// Gives a machine that was frozen with its workspace names of its own. The files lie below the covers, in memory.
+    pub(crate) fn rename(&self) -> Result<(), AttachError> {
+        for (file, _, contents) in self.names() {
+            std::fs::write(file, contents).map_err(|source| AttachError::Identity { action: "rewrite the files that name it", source })?;
+        }
+        Ok(())
+    }
+
+    /// The files that name the machine: where they lie, what they cover, what is in them.
+    fn names(&self) -> [(&'static str, &'static str, String); 2] {
         let hostname = self.hostname;
         let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         let machine_id = format!("{}\n", self.machine_id);
         [("/run/pyro/machine-id", "/etc/machine-id", machine_id), ("/run/pyro/hosts", "/etc/hosts", hosts)]
+    }
+
+    /// Covers the files that name the machine with ones in memory, so that neither disk holds a copy's identity. Returns what was covered.
+    pub(crate) fn name_files(&self, root: &str) -> Vec<CString> {
+        self.names()
             .into_iter()
             .filter_map(|(source, target, contents)| {
                 let target = format!("{root}{target}");
@@ -140,6 +165,13 @@ impl<'a> Attachment<'a> {
     }
 }
 
+/// Opens the workspace's disk mounted at `disk`; `root` is the file system that is frozen with it.
+pub(crate) fn open_workspace(disk: &CStr, root: Option<OwnedFd>) -> Result<(Workspace, Leftovers), AttachError> {
+    let handle = || mounts::handle(disk).map_err(|source| AttachError::Handle { source });
+    let gate = Gate::new(root, Some(handle()?));
+    Workspace::open(handle()?, gate).map_err(|source| AttachError::Workspace { source })
+}
+
 fn cover(source: &str, target: &str, contents: &str) -> io::Result<()> {
     std::fs::write(source, contents)?;
     let bind = || rustix::mount::mount_bind(source, target);
@@ -151,19 +183,6 @@ fn cover(source: &str, target: &str, contents: &str) -> io::Result<()> {
         }
         result => Ok(result?),
     }
-}
-
-fn mount_workspace(device: &str) -> Result<(), MountError> {
-    const TARGET: &CStr = c"/new/workspace";
-    if mounts::disk(device, TARGET).is_err() {
-        mounts::directory("/new/workspace")?;
-        mounts::disk(device, TARGET)?;
-    }
-    // Only a fresh file system has an empty one; then the workspace is made what a user expects of an empty directory.
-    if rustix::fs::unlinkat(CWD, c"/new/workspace/lost+found", AtFlags::REMOVEDIR).is_ok() {
-        let _ = rustix::fs::chmod(TARGET, Mode::from_raw_mode(0o755));
-    }
-    Ok(())
 }
 
 /// Makes `/new` the root, as switch_root(8) does.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
+use pyro_proto::limits::CONCURRENT_CALLS_MAX;
 use rustix::mount::MountFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -23,6 +24,9 @@ const PORT_NAME: &str = "pyro";
 const PORT_STEP: Duration = Duration::from_millis(1);
 /// How long the agent sleeps after an error of the port before it tries again.
 const PORT_ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// Threads that may sleep in the kernel at once: one for each call a host may make, and as many for what calls have left.
+const BLOCKING_THREADS_MAX: usize = 2 * CONCURRENT_CALLS_MAX as usize;
 
 /// Open files: commands expect a soft limit not far above 1024, and some close every number up to it; the agent itself needs three
 /// per running command.
@@ -45,7 +49,7 @@ pub fn run_as_init() -> ! {
 }
 
 fn run(disks: &Disks) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(async {
         let reaper = Reaper::new(Scope::Machine);
         let reaping = tokio::spawn(reaper.clone().run());
@@ -78,7 +82,7 @@ async fn serve_port(agent: &Agent) -> io::Result<()> {
 fn prepare() -> Disks {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _ = setrlimit(Resource::Nofile, OPEN_FILES);
-    for path in ["/dev", "/proc", "/sys", "/run", "/env", "/changes", "/new", "/scratch", "/warm"] {
+    for path in ["/dev", "/proc", "/sys", "/run", "/env", "/changes", "/new", "/disk", "/scratch", "/warm"] {
         note(mounts::directory(path));
     }
     let guarded = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

@@ -7,10 +7,13 @@
 //! ```
 //!
 //! A connection owns the calls made on it: when it ends, their futures are dropped. What a dropped call leaves behind is said at each
-//! operation; a command's process group is ended (see `exec`). The next connection starts clean.
+//! operation; a command with an id goes on (see `commands`). The next connection starts clean.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -76,7 +79,7 @@ where
     let mut pause = DETACHED_FIRST;
     let mut piece = [0; SCAN_BYTES];
     loop {
-        let unread = std::mem::take(&mut link.unread);
+        let unread = link.take_unread();
         let mut bytes = unread.iter();
         while let Some(&byte) = bytes.next() {
             match scanner.push(byte) {
@@ -88,7 +91,7 @@ where
                 Ok(Some((FrameKind::Start, nonce))) => {
                     // A START for a call of an earlier life is as stale as the bytes around it.
                     if answered == Some(nonce) {
-                        link.unread = bytes.as_slice().to_vec();
+                        link.put_back(bytes.as_slice());
                         return Ok(Scan::Connected);
                     }
                 }
@@ -99,7 +102,7 @@ where
             }
         }
         let count = link.stream.read(&mut piece).await?;
-        link.unread.extend_from_slice(&piece[..count]);
+        link.put_back(&piece[..count]);
         if count > 0 {
             pause = DETACHED_FIRST;
         } else if quiet == Quiet::Ended {
@@ -117,6 +120,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let agent = agent.for_connection();
+    let cut = link.cut();
     let service = GuestServer::new(agent.clone())
         .max_decoding_message_size(limits::MESSAGE_MAX_BYTES)
         .max_encoding_message_size(limits::MESSAGE_MAX_BYTES);
@@ -131,7 +135,11 @@ where
             .serve_connection(TokioIo::new(link), TowerToHyperService::new(service))
     );
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|context| match connection.as_mut().poll(context) {
+            // It would first write out what nobody reads as HTTP/2 any more.
+            Poll::Pending if cut.load(Ordering::Relaxed) => Poll::Ready(Ok(())),
+            ended @ (Poll::Ready(_) | Poll::Pending) => ended,
+        }) => ended,
         () = agent.farewell() => {
             // Calls in progress, the one that asked for this among them, are still answered.
             connection.as_mut().graceful_shutdown();

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! inputs ──▶ conduct ──stdin──▶ process ──▶ pump stdout ─┐
-//!               │ timeout, signals, exit     pump stderr ─┴─▶ outputs (bounded) ──▶ HTTP/2 stream
+//!               │ timeout, signals, exit     pump stderr ─┴─▶ queue (bounded) ──▶ the call that reads it (`commands`)
 //! ```
 //!
-//! Three tasks per command: `conduct` owns the process and its stdin, and each pump owns one pipe. The channel to the HTTP/2 stream is
-//! bounded, so a client that does not read stops the pumps, then the pipe, then the command, and nothing else.
+//! Three tasks per command: `conduct` owns the process and its stdin, and each pump owns one pipe. The queue to the call is bounded, so
+//! a client that does not read stops the pumps, then the pipe, then the command, and nothing else.
 //!
-//! **A command lives no longer than its call.** When the call is dropped, be it by the client or because the channel was cut, the
-//! process group gets TERM and, after the grace, KILL. The supervisor on the host journals commands and keeps their calls open for
-//! their whole life; clients that come and go are its concern.
+//! **A command with an id outlives its call.** Dropped by the client or cut with the channel, the call leaves the command running; it
+//! sleeps once its output has filled the queue, until another call attaches. Its stdin stays open unless the client has closed it. Its
+//! time limit goes on. Ending it takes a signal. **A command without one ends with its call**: TERM for the process group and, after the
+//! grace, KILL.
 //!
 //! After the process has ended, what is in the pipes by then is still sent, but nobody waits for a background process that holds them.
 
-use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,41 +22,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use pyro_proto::error::Failure;
 use pyro_proto::limits;
-use pyro_proto::v1::{ExecExit, ExecOutput, ExecStart, ExecStarted, SpawnFailure, exec_input, exec_output};
-use pyro_sys::spawn::{Command, SpawnError, Step};
+use pyro_proto::v1::{ExecExit, ExecInput, ExecOutput, ExecStart, SpawnFailure, exec_input, exec_output};
+use pyro_sys::spawn::Command;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::Status;
+use tonic::Streaming;
 
+use crate::commands::{self, Commands, Outputs, message};
 use crate::environment::Words;
 use crate::passwd::User;
 use crate::reap::{Ended, Reaper};
+use crate::refused::Refused;
+use crate::stdin::StdinQueue;
 
 /// How long a process group may take to end after TERM.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often the group is looked at meanwhile; the kernel tells nobody when a group becomes empty.
 const GRACE_STEP: Duration = Duration::from_millis(20);
-/// Chunks between the pumps and the HTTP/2 stream: one on its way, one ready per pipe, one spare for the exit.
+/// Chunks between the pumps and the call: one on its way, one ready per pipe, one spare for the exit.
 const OUTPUT_QUEUE: usize = 4;
-/// Most bytes of stdin kept for a command that does not read. Past it, inputs wait in the HTTP/2 stream, signals behind them included.
-const STDIN_QUEUE_BYTES: usize = 8 << 20;
 /// The first read of a pipe; most commands say little, and a large buffer costs page faults.
 const FIRST_READ_BYTES: usize = 8 << 10;
 /// Pipe size of a command that says more.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// What the client of a call receives.
-pub(crate) type Outputs = mpsc::Receiver<Result<ExecOutput, Status>>;
-
 /// Where commands run.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
     pub(crate) reaper: Reaper,
+    pub(crate) commands: Commands,
     null: Arc<OwnedFd>,
     /// Root directory of the commands; None is the agent's own.
     root: Option<CString>,
@@ -68,7 +67,7 @@ impl Executor {
     pub(crate) fn new(reaper: Reaper, directory: CString) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
-        Ok(Self { reaper, null: Arc::new(null), root: None, directory })
+        Ok(Self { reaper, commands: Commands::default(), null: Arc::new(null), root: None, directory })
     }
 
     /// Makes an executor whose commands see `root` as their root and start in it.
@@ -79,27 +78,41 @@ impl Executor {
     /// Starts a command and returns its outputs; the first is `started`, the last `exit`, also when it could not be started.
     ///
     /// # Errors
-    /// When the request itself is not valid, or the agent has no descriptors left.
-    pub(crate) fn run<I: Inputs>(&self, start: &ExecStart, inputs: I) -> Result<Outputs, Failure> {
+    /// When the request itself is not valid, or another command runs under its id.
+    pub(crate) fn run(&self, start: &ExecStart, inputs: Inputs) -> Result<Outputs, Failure> {
         let words = Words::parse(start)?;
+        let id = Some(start.id).filter(|&id| id != 0);
+        id.map_or(Ok(()), |id| self.commands.check(id))?;
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+        let (later, later_inputs) = mpsc::unbounded_channel();
         let began = Instant::now();
-        match self.start(start, &words) {
+        let command = match self.start(start, &words) {
             Ok(process) => {
                 let pid = process.group.as_raw_nonzero().get().cast_unsigned();
-                // The queue is empty and longer than one.
-                let _ = sender.try_send(Ok(output(exec_output::Output::Started(ExecStarted { sequence: 0, pid }))));
+                let command = commands::Command::new(pid, receiver, later);
+                // Before anything of it can end.
+                if let Some(id) = id {
+                    self.commands.enter(id, &command);
+                }
                 let timeout = Some(start.timeout_ms).filter(|&limit| limit > 0);
                 // A limit past the end of the clock is none.
                 let timeout = timeout.and_then(|limit| began.checked_add(Duration::from_millis(limit)));
-                tokio::spawn(conduct(process, inputs, sender, began, timeout));
+                let calls = Calls { inputs: Some(inputs), later: later_inputs, table: id.map(|id| (id, self.commands.clone())) };
+                tokio::spawn(conduct(process, calls, sender, began, timeout));
+                command
             }
             Err(refused) => {
-                let _ = sender.try_send(Ok(output(exec_output::Output::Started(ExecStarted::default()))));
-                let _ = sender.try_send(Ok(output(exec_output::Output::Exit(refused.into_exit()))));
+                // The queue is empty.
+                let _ = sender.try_send(message(exec_output::Output::Exit(refused.into_exit())));
+                let command = commands::Command::new(0, receiver, later);
+                if let Some(id) = id {
+                    self.commands.enter(id, &command);
+                    self.commands.ended(id);
+                }
+                command
             }
-        }
-        Ok(receiver)
+        };
+        Ok(command.read())
     }
 
     fn start(&self, start: &ExecStart, words: &Words) -> Result<Process, Refused> {
@@ -152,32 +165,72 @@ impl Executor {
 }
 
 /// Where a running command's inputs come from.
-pub(crate) trait Inputs: Send + 'static {
-    /// Returns the next input, or None when no more will come. Must be safe to drop and call again.
-    fn next(&mut self) -> impl Future<Output = Option<exec_input::Input>> + Send;
+#[derive(Debug)]
+pub(crate) enum Inputs {
+    /// A call.
+    Call(Box<Streaming<ExecInput>>),
+    /// Nobody.
+    Closed,
 }
 
-impl Inputs for tonic::Streaming<pyro_proto::v1::ExecInput> {
-    async fn next(&mut self) -> Option<exec_input::Input> {
+#[derive(Debug)]
+enum Next {
+    Input(exec_input::Input),
+    /// No more will come, as the client has said.
+    Closed,
+    /// The call was cut.
+    Cut,
+}
+
+impl Inputs {
+    /// Returns the next input. Safe to drop and call again.
+    async fn next(&mut self) -> Next {
+        let Self::Call(call) = self else { return Next::Closed };
         loop {
-            match self.message().await {
+            match call.message().await {
                 // An input this generation does not know.
-                Ok(Some(pyro_proto::v1::ExecInput { input: None })) => {}
-                Ok(Some(message)) => return message.input,
-                // A broken call also closes the outputs, which is what ends the command.
-                Ok(None) | Err(_) => return None,
+                Ok(Some(ExecInput { input: None })) => {}
+                Ok(Some(ExecInput { input: Some(input) })) => return Next::Input(input),
+                Ok(None) => return Next::Closed,
+                Err(_) => return Next::Cut,
             }
         }
     }
 }
 
-/// No input at all.
+/// A command's calls, one after the other.
 #[derive(Debug)]
-pub(crate) struct NoInputs;
+struct Calls {
+    /// Of the present call, until they end.
+    inputs: Option<Inputs>,
+    /// Of those that attach later.
+    later: mpsc::UnboundedReceiver<Inputs>,
+    /// Where the end is told; None for a command that ends with its first call.
+    table: Option<(u64, Commands)>,
+}
 
-impl Inputs for NoInputs {
-    async fn next(&mut self) -> Option<exec_input::Input> {
-        None
+impl Calls {
+    async fn next(&mut self) -> Next {
+        loop {
+            let present = async {
+                match self.inputs.as_mut() {
+                    Some(inputs) => inputs.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let next = tokio::select! {
+                biased;
+                Some(later) = self.later.recv() => {
+                    self.inputs = Some(later);
+                    continue;
+                }
+                next = present => next,
+            };
+            if !matches!(next, Next::Input(_)) {
+                self.inputs = None;
+            }
+            return next;
+        }
     }
 }
 
@@ -199,20 +252,13 @@ enum Cause {
     Abandoned,
 }
 
-async fn conduct<I: Inputs>(
-    process: Process,
-    mut inputs: I,
-    outputs: mpsc::Sender<Result<ExecOutput, Status>>,
-    began: Instant,
-    timeout: Option<Instant>,
-) {
+async fn conduct(process: Process, mut calls: Calls, outputs: mpsc::Sender<ExecOutput>, began: Instant, timeout: Option<Instant>) {
     let Process { group, mut ended, mut stdin, stdout, stderr } = process;
     let (announce_end, end) = watch::channel(false);
     let stdout = tokio::spawn(pump(stdout, exec_output::Output::Stdout, outputs.clone(), end.clone()));
     let stderr = tokio::spawn(pump(stderr, exec_output::Output::Stderr, outputs.clone(), end));
 
     let mut queue = StdinQueue::default();
-    let mut inputs_open = true;
     let timeout = timeout.map(|at| tokio::time::sleep_until(at.into()));
     let mut timeout = std::pin::pin!(async {
         match timeout {
@@ -233,17 +279,21 @@ async fn conduct<I: Inputs>(
                     queue.discard();
                 }
             }
-            input = inputs.next(), if inputs_open && queue.has_room() => match input {
-                Some(exec_input::Input::Stdin(bytes)) => if stdin.is_some() { queue.push(bytes) },
-                Some(exec_input::Input::StdinClosed(_)) => queue.close(),
-                Some(exec_input::Input::Signal(number)) => signal_group(group, number),
+            next = calls.next(), if queue.has_room() => match next {
+                Next::Input(exec_input::Input::Stdin(bytes)) => if stdin.is_some() { queue.push(bytes) },
+                Next::Input(exec_input::Input::StdinClosed(_)) | Next::Closed => queue.close(),
+                Next::Input(exec_input::Input::Signal(number)) => signal_group(group, number),
                 // A second start has no meaning; the command goes on.
-                Some(exec_input::Input::Start(_)) => {}
-                None => { inputs_open = false; queue.close(); }
+                Next::Input(exec_input::Input::Start(_) | exec_input::Input::Attach(_)) => {}
+                // What is to come may come from the next call. Without one, the outputs are closed as well.
+                Next::Cut => {}
             },
         }
     };
     drop(stdin);
+    if let Some((id, commands)) = &calls.table {
+        commands.ended(*id);
+    }
     let _ = announce_end.send(true);
     // A pump ends when its pipe is drained or the client is gone; it cannot panic.
     let _ = tokio::join!(stdout, stderr);
@@ -252,7 +302,7 @@ async fn conduct<I: Inputs>(
         // Only when the runtime is being torn down.
         Err(oneshot::error::RecvError { .. }) => ExecExit { exit_code: 255, ..ExecExit::default() },
     };
-    let _ = outputs.send(Ok(output(exec_output::Output::Exit(exit)))).await;
+    let _ = outputs.send(message(exec_output::Output::Exit(exit))).await;
 }
 
 /// Ends the whole process group, and returns when none of it is left.
@@ -291,12 +341,7 @@ fn describe(ended: &Ended, began: Instant, cause: Option<Cause>) -> ExecExit {
 }
 
 /// Sends what comes out of a pipe until it closes, or, once the process has ended, until what was in it then has been sent.
-async fn pump(
-    pipe: Receiver,
-    kind: fn(Bytes) -> exec_output::Output,
-    outputs: mpsc::Sender<Result<ExecOutput, Status>>,
-    mut end: watch::Receiver<bool>,
-) {
+async fn pump(pipe: Receiver, kind: fn(Bytes) -> exec_output::Output, outputs: mpsc::Sender<ExecOutput>, mut end: watch::Receiver<bool>) {
     let mut size = FIRST_READ_BYTES;
     // Some once the process has ended: a background process may fill the pipe for ever.
     let mut left = None;
@@ -321,7 +366,7 @@ async fn pump(
                     // Refused past the limit of pipe pages of an ordinary user; a small pipe works too.
                     let _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
                 }
-                if outputs.send(Ok(output(kind(buffer.into())))).await.is_err() {
+                if outputs.send(message(kind(buffer.into()))).await.is_err() {
                     return;
                 }
             }
@@ -337,59 +382,6 @@ async fn pump(
     }
 }
 
-/// Bytes on their way to a command that has not read them yet.
-#[derive(Debug, Default)]
-struct StdinQueue {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
-    closed: bool,
-}
-
-impl StdinQueue {
-    fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() && !self.closed {
-            self.bytes += bytes.len();
-            self.pieces.push_back(bytes);
-        }
-    }
-
-    fn close(&mut self) {
-        self.closed = true;
-    }
-
-    fn discard(&mut self) {
-        *self = Self { closed: true, ..Self::default() };
-    }
-
-    fn has_work(&self) -> bool {
-        self.closed || !self.pieces.is_empty()
-    }
-
-    fn has_room(&self) -> bool {
-        self.bytes < STDIN_QUEUE_BYTES
-    }
-
-    fn is_done(&self) -> bool {
-        self.closed && self.pieces.is_empty()
-    }
-
-    /// Writes some of the queue. Nothing is lost when the future is dropped.
-    async fn write(&mut self, pipe: Option<&Sender>) -> io::Result<()> {
-        let (Some(pipe), Some(piece)) = (pipe, self.pieces.front_mut()) else { return Ok(()) };
-        pipe.writable().await?;
-        let count = match pipe.try_write(piece) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            result => result?,
-        };
-        piece.advance(count);
-        self.bytes -= count;
-        if piece.is_empty() {
-            self.pieces.pop_front();
-        }
-        Ok(())
-    }
-}
-
 /// Makes a pipe: the agent's end, registered and non-blocking, and the command's, blocking as programs expect.
 fn pipe_from_command() -> io::Result<(Receiver, OwnedFd)> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -402,59 +394,4 @@ fn pipe_to_command() -> io::Result<(Sender, OwnedFd)> {
     let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     Ok((Sender::from_owned_fd_unchecked(ours)?, theirs))
-}
-
-/// A command that never ran.
-#[derive(Debug)]
-struct Refused {
-    failure: SpawnFailure,
-    message: String,
-}
-
-impl Refused {
-    fn new(failure: SpawnFailure, message: String) -> Self {
-        Self { failure, message }
-    }
-
-    fn pipe(error: io::Error) -> Self {
-        Self::new(SpawnFailure::Other, format!("cannot make a pipe: {error}"))
-    }
-
-    fn spawn(error: &SpawnError, command: &Command<'_>, user: &str) -> Self {
-        let program = command.arguments.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-        let cause = &error.source;
-        match error.step {
-            Step::Clone => Self::new(SpawnFailure::Other, format!("cannot start a process for `{program}`: {cause}")),
-            Step::Setup => Self::new(SpawnFailure::Other, format!("cannot set up the process for `{program}`: {cause}")),
-            Step::Root => Self::new(SpawnFailure::Other, format!("cannot enter the root of `{program}`: {cause}")),
-            Step::Identity => Self::new(SpawnFailure::User, format!("cannot become user `{user}`: {cause}")),
-            Step::Directory => {
-                let directory = command.directory.to_string_lossy();
-                Self::new(SpawnFailure::WorkingDirectory, format!("cannot enter the working directory `{directory}`: {cause}"))
-            }
-            Step::Execute => match (cause.kind(), error.found) {
-                (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, false) => {
-                    Self::new(SpawnFailure::NotFound, format!("the guest has no program `{program}`"))
-                }
-                (io::ErrorKind::NotFound, true) => Self::new(SpawnFailure::NotFound, format!("the interpreter of `{program}` is missing")),
-                _ => Self::new(SpawnFailure::NotExecutable, format!("cannot execute `{program}`: {cause}")),
-            },
-        }
-    }
-
-    fn into_exit(self) -> ExecExit {
-        let exit_code = match self.failure {
-            SpawnFailure::NotFound => 127,
-            SpawnFailure::Unspecified
-            | SpawnFailure::NotExecutable
-            | SpawnFailure::WorkingDirectory
-            | SpawnFailure::User
-            | SpawnFailure::Other => 126,
-        };
-        ExecExit { exit_code, spawn_failure: self.failure.into(), spawn_message: self.message, ..ExecExit::default() }
-    }
-}
-
-fn output(output: exec_output::Output) -> ExecOutput {
-    ExecOutput { output: Some(output) }
 }

@@ -2,20 +2,27 @@
 
 mod attach;
 mod boot;
+mod change;
+mod commands;
 mod connection;
 mod environment;
 mod exec;
+mod files;
 mod freeze;
+mod gate;
 mod link;
 mod log;
 mod mounts;
 mod passwd;
 mod port;
 mod reap;
+mod refused;
 mod service;
 mod shutdown;
 mod stage;
+mod stdin;
 mod warm;
+mod workspace;
 
 pub use boot::run_as_init;
 pub use connection::{Quiet, serve};

@@ -2,17 +2,26 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pyro_proto::channel::{FRAME_BYTES, FrameKind, frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One read of the stream; the port hands out one write of the host at a time, at most a page.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// A byte stream between two connections: what follows START, and what a connection leaves behind, is kept here.
 #[derive(Debug)]
 pub(crate) struct Link<S> {
     pub(crate) stream: S,
     /// Read from the stream and not yet consumed.
-    pub(crate) unread: Vec<u8>,
+    unread: Vec<u8>,
+    /// How much of `unread` the connection has taken.
+    taken: usize,
+    /// The host has started over: the connection is to be dropped as it is.
+    cut: Arc<AtomicBool>,
     /// The first half of a CALL, the same in every one.
     call: [u8; FRAME_BYTES / 2],
 }
@@ -21,33 +30,61 @@ impl<S> Link<S> {
     pub(crate) fn new(stream: S) -> Self {
         let mut call = [0; FRAME_BYTES / 2];
         call.copy_from_slice(&frame(FrameKind::Call, &[0; 16])[..FRAME_BYTES / 2]);
-        Self { stream, unread: Vec::new(), call }
+        Self { stream, unread: Vec::new(), taken: 0, cut: Arc::default(), call }
+    }
+
+    /// Tells when the connection on this link is to be dropped as it is: what it still wants to write is of no use to anybody.
+    pub(crate) fn cut(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cut)
+    }
+
+    /// Ends the connection on this link; returns what it has not taken.
+    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
+        self.cut.store(false, Ordering::Relaxed);
+        let taken = std::mem::take(&mut self.taken);
+        std::mem::take(&mut self.unread).split_off(taken)
+    }
+
+    /// Puts back what belongs to the next connection.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        self.unread = bytes.to_vec();
+    }
+
+    /// Whether nothing but CALLs is in a piece: a host that waits for an answer sends nothing else, and a command's input that holds
+    /// one among other bytes must not end its own connection.
+    fn is_call(&self) -> bool {
+        let mut frames = self.unread.chunks_exact(FRAME_BYTES);
+        !self.unread.is_empty() && frames.all(|frame| frame.starts_with(&self.call)) && frames.remainder().is_empty()
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Link<S> {
-    /// Reads as the stream does; a piece that begins with CALL ends the connection (0 bytes) and stays in `unread`.
+    /// Reads as the stream does; a piece of CALLs ends the connection (0 bytes) and stays in `unread`.
     ///
-    /// HTTP/2 would trip over the frame too, but would swallow it, and the host would wait for its next attempt. A frame that comes
-    /// inside a piece is left to HTTP/2.
+    /// HTTP/2 must not see them: cut in the middle of a frame, it would swallow a CALL after the other as what was missing. So pieces are
+    /// read here, whole, whatever room the connection has.
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.unread.is_empty() {
-            if this.unread.starts_with(&this.call) {
-                return Poll::Ready(Ok(()));
-            }
-            let count = this.unread.len().min(buffer.remaining());
-            buffer.put_slice(&this.unread[..count]);
-            this.unread.drain(..count);
+        if this.cut.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let piece = &buffer.filled()[before..];
-        if piece.starts_with(&this.call) {
-            this.unread.extend_from_slice(piece);
-            buffer.set_filled(before);
+        if this.taken == this.unread.len() {
+            this.taken = 0;
+            this.unread.resize(PIECE_BYTES, 0);
+            let mut piece = ReadBuf::new(&mut this.unread);
+            let read = Pin::new(&mut this.stream).poll_read(context, &mut piece);
+            let count = piece.filled().len();
+            this.unread.truncate(count);
+            ready!(read)?;
+            if this.is_call() {
+                this.cut.store(true, Ordering::Relaxed);
+                return Poll::Ready(Ok(()));
+            }
         }
+        let rest = &this.unread[this.taken..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        this.taken += count;
         Poll::Ready(Ok(()))
     }
 }

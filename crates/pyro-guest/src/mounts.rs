@@ -5,6 +5,7 @@
 //! | `/env` | environment image, read-only | boot |
 //! | `/scratch`, `/warm` | scratch disk, overlay on it | `Warm`, gone after it |
 //! | `/changes`, `/new` | root-changes disk, overlay on it that becomes `/` | `Attach` |
+//! | `/disk` | workspace's disk, whose `tree` is bound to `/workspace` | `Attach` |
 //!
 //! All of them lie in the initial RAM file system, which `Attach` covers with the overlay.
 
@@ -17,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 pub(crate) const ENVIRONMENT: &CStr = c"/env";
 pub(crate) const CHANGES: &CStr = c"/changes";
 pub(crate) const NEW_ROOT: &CStr = c"/new";
+pub(crate) const DISK: &CStr = c"/disk";
 pub(crate) const SCRATCH: &CStr = c"/scratch";
 pub(crate) const WARM: &CStr = c"/warm";
 
@@ -122,6 +124,19 @@ pub(crate) fn overlay(changes: &CStr, target: &CStr) -> Result<(), MountError> {
     .map_err(|error| failed("an overlay", target, error))
 }
 
+/// Shows the tree of a workspace's disk, mounted at `disk`, as the folder `workspace` of the root at `root`. Returns where that is.
+pub(crate) fn workspace(disk: &CStr, root: &CStr) -> Result<CString, MountError> {
+    let path = format!("{}/workspace", root.to_string_lossy());
+    let target = CString::new(path.as_str()).expect("no part of it holds a zero byte");
+    let tree = format!("{}/tree", disk.to_string_lossy());
+    let bind = || rustix::mount::mount_bind(tree.as_str(), target.as_c_str());
+    if bind().is_err() {
+        directory(&path)?;
+        bind().map_err(|error| failed("the workspace's tree", &target, error))?;
+    }
+    Ok(target)
+}
+
 /// Moves a mount, submounts included.
 pub(crate) fn move_to(source: &CStr, target: &CStr) -> Result<(), MountError> {
     rustix::mount::mount_move(source, target).map_err(|error| failed(&format!("`{}`", source.to_string_lossy()), target, error))
@@ -140,9 +155,9 @@ pub(crate) fn directory(path: &str) -> Result<(), MountError> {
     }
 }
 
-/// Opens a directory for nothing but being named by its descriptor.
+/// Opens a directory that stands for its mount and file system: for paths below it, for flushing, freezing and mounting anew.
 pub(crate) fn handle(path: &CStr) -> io::Result<std::os::fd::OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn failed(what: &str, target: &CStr, error: rustix::io::Errno) -> MountError {

@@ -5,24 +5,31 @@
 
 use std::ffi::CString;
 use std::io;
+use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use pyro_proto::error::{ErrorKind, Failure};
 use pyro_proto::limits::PROTOCOL_GENERATION;
 use pyro_proto::v1::guest_server::Guest;
 use pyro_proto::v1::{
-    AttachAnswer, AttachRequest, ExecInput, ExecOutput, HelloAnswer, HelloRequest, PrepareFreezeAnswer, PrepareFreezeRequest,
-    ShutdownAnswer, ShutdownRequest, SyncAnswer, SyncRequest, WarmAnswer, WarmRequest, exec_input,
+    AttachAnswer, AttachRequest, ChangeAnswer, ChangeInput, ExecInput, ExecOutput, FreezeAnswer, FreezeRequest, HelloAnswer, HelloRequest,
+    ListFilesAnswer, ListFilesRequest, PrepareFreezeAnswer, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownAnswer,
+    ShutdownRequest, SyncAnswer, SyncRequest, WakeAnswer, WarmAnswer, WarmRequest, exec_input,
 };
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attach::{Attachment, Mounted};
-use crate::exec::Executor;
+use crate::exec::{Executor, Inputs};
+use crate::gate::Gate;
 use crate::mounts::Disks;
 use crate::reap::Reaper;
 use crate::stage::{Stage, StageCell};
+use crate::workspace::Workspace;
 use crate::{freeze, shutdown, warm};
 
 /// The agent; clones are the same one.
@@ -41,6 +48,8 @@ struct Inner {
     disks: Option<Disks>,
     /// Set by `Attach`.
     mounted: OnceLock<Mounted>,
+    /// Set by `Attach` too, or from the start in a process that is no machine.
+    workspace: OnceLock<Workspace>,
 }
 
 impl Agent {
@@ -59,8 +68,21 @@ impl Agent {
     }
 
     fn new(stage: Stage, executor: Executor, disks: Option<Disks>) -> Self {
-        let inner = Inner { stage: StageCell::new(stage), executor, disks, mounted: OnceLock::new() };
+        let inner = Inner { stage: StageCell::new(stage), executor, disks, mounted: OnceLock::new(), workspace: OnceLock::new() };
         Self { inner: Arc::new(inner), farewell: Arc::default() }
+    }
+
+    /// Gives an agent that is no machine's the folder at `disk` for the root of its workspace's disk. What an earlier agent has left in it
+    /// is brought to its end.
+    ///
+    /// # Errors
+    /// When the folder cannot be opened or set up.
+    pub fn with_disk(self, disk: &Path) -> io::Result<Self> {
+        let (workspace, leftovers) = Workspace::open(std::fs::File::open(disk)?.into(), Gate::default()).map_err(io::Error::other)?;
+        workspace.tidy(leftovers);
+        // It has none yet.
+        let _ = self.inner.workspace.set(workspace);
+        Ok(self)
     }
 
     /// Returns the agent for one connection, so that a farewell meant for it cannot end the next.
@@ -77,6 +99,11 @@ impl Agent {
 impl Inner {
     fn disks(&self) -> Result<&Disks, Failure> {
         self.disks.as_ref().ok_or_else(|| Failure::message(ErrorKind::WrongState, "the agent is not running in a machine"))
+    }
+
+    fn workspace(&self) -> Result<&Workspace, Failure> {
+        self.stage.require(Stage::Attached)?;
+        self.workspace.get().ok_or_else(|| Failure::message(ErrorKind::WrongState, "the agent has no workspace disk"))
     }
 
     async fn prepare_freeze(&self, programs: &[String]) -> Result<(), Failure> {
@@ -97,6 +124,7 @@ impl Inner {
         match attachment.apply(disks) {
             Ok(mounted) => {
                 // Empty until now: the stage lets nobody attach twice.
+                let _ = self.workspace.set(mounted.workspace.clone());
                 let _ = self.mounted.set(mounted);
                 turn.finish(Stage::Attached);
                 Ok(())
@@ -108,11 +136,27 @@ impl Inner {
         }
     }
 
-    async fn shutdown(&self, grace_ms: u64) -> Result<shutdown::Rest, Failure> {
+    /// Makes a machine that was frozen with its workspace a present one. Blocks.
+    fn wake(&self, request: &AttachRequest) -> Result<Vec<u64>, Failure> {
+        let workspace = self.workspace()?;
+        self.disks()?;
+        let attachment = Attachment::parse(request)?;
+        attachment.wake().and_then(|()| attachment.rename()).map_err(|error| Failure::new(ErrorKind::Io, &error))?;
+        workspace.gate.release();
+        Ok(self.executor.commands.unfinished())
+    }
+
+    async fn shutdown(self: Arc<Self>, grace_ms: u64) -> Result<shutdown::Rest, Failure> {
         let turn = self.stage.begin(&[Stage::Booted, Stage::Attached, Stage::Broken])?;
+        // A process that sleeps in a frozen file system cannot be ended.
+        if let Some(workspace) = self.workspace.get().cloned() {
+            let _ = spawn_blocking(move || workspace.close()).await;
+        }
         shutdown::end_processes(&self.executor.reaper, grace_ms).await;
         // Without an attached workspace no disk is mounted for writing, or a failed attachment left one that only a sync can help.
-        let rest = self.mounted.get().map_or(shutdown::Rest::Flushed, shutdown::put_disks_to_rest);
+        let inner = Arc::clone(&self);
+        let rest = spawn_blocking(move || inner.mounted.get().map_or(shutdown::Rest::Flushed, shutdown::put_disks_to_rest)).await;
+        let rest = rest.unwrap_or(shutdown::Rest::Flushed);
         turn.finish(Stage::Ended);
         Ok(rest)
     }
@@ -155,22 +199,65 @@ impl Guest for Agent {
         Ok(Response::new(AttachAnswer {}))
     }
 
-    type ExecStream = ReceiverStream<Result<ExecOutput, Status>>;
+    type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecOutput, Status>> + Send>>;
 
     async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
         let mut inputs = request.into_inner();
-        let Some(ExecInput { input: Some(exec_input::Input::Start(start)) }) = inputs.message().await? else {
-            return Err(Failure::message(ErrorKind::InvalidArgument, "the first input of a command is not its start").into_status());
-        };
+        let first = inputs.message().await?.and_then(|message| message.input);
+        let executor = &self.inner.executor;
         self.inner.stage.require(Stage::Attached).map_err(Failure::into_status)?;
-        let outputs = self.inner.executor.run(&start, inputs).map_err(Failure::into_status)?;
-        Ok(Response::new(ReceiverStream::new(outputs)))
+        let outputs = match first {
+            Some(exec_input::Input::Start(start)) => executor.run(&start, Inputs::Call(Box::new(inputs))),
+            Some(exec_input::Input::Attach(attach)) => executor.commands.attach(attach.id, Inputs::Call(Box::new(inputs))),
+            Some(exec_input::Input::Stdin(_) | exec_input::Input::StdinClosed(_) | exec_input::Input::Signal(_)) | None => {
+                Err(Failure::message(ErrorKind::InvalidArgument, "the first input of a command is not its start"))
+            }
+        };
+        outputs.map(|outputs| Response::new(Box::pin(outputs) as Self::ExecStream)).map_err(Failure::into_status)
+    }
+
+    async fn wake(&self, request: Request<AttachRequest>) -> Result<Response<WakeAnswer>, Status> {
+        let inner = Arc::clone(&self.inner);
+        let request = request.into_inner();
+        let woken = spawn_blocking(move || inner.wake(&request)).await;
+        let commands = woken.unwrap_or_else(|error| Err(Failure::new(ErrorKind::Internal, &error))).map_err(Failure::into_status)?;
+        Ok(Response::new(WakeAnswer { commands }))
+    }
+
+    type ListFilesStream = ReceiverStream<Result<ListFilesAnswer, Status>>;
+
+    async fn list_files(&self, request: Request<ListFilesRequest>) -> Result<Response<Self::ListFilesStream>, Status> {
+        let workspace = self.inner.workspace().map_err(Failure::into_status)?;
+        let answers = workspace.list(request.get_ref()).map_err(Failure::into_status)?;
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    type ReadFilesStream = ReceiverStream<Result<ReadFilesAnswer, Status>>;
+
+    async fn read_files(&self, request: Request<ReadFilesRequest>) -> Result<Response<Self::ReadFilesStream>, Status> {
+        let workspace = self.inner.workspace().map_err(Failure::into_status)?;
+        let answers = workspace.read(request.into_inner()).map_err(Failure::into_status)?;
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn change(&self, request: Request<Streaming<ChangeInput>>) -> Result<Response<ChangeAnswer>, Status> {
+        let workspace = self.inner.workspace().map_err(Failure::into_status)?;
+        workspace.change(&mut request.into_inner()).await.map(Response::new)
+    }
+
+    type FreezeStream = ReceiverStream<Result<FreezeAnswer, Status>>;
+
+    async fn freeze(&self, request: Request<FreezeRequest>) -> Result<Response<Self::FreezeStream>, Status> {
+        let workspace = self.inner.workspace().map_err(Failure::into_status)?;
+        Ok(Response::new(ReceiverStream::new(workspace.freeze(request.into_inner()))))
     }
 
     async fn sync(&self, _: Request<SyncRequest>) -> Result<Response<SyncAnswer>, Status> {
         self.inner.stage.require(Stage::Attached).map_err(Failure::into_status)?;
+        let inner = Arc::clone(&self.inner);
         // A slow disk must not hold up the other calls.
-        to_the_end(async { tokio::task::spawn_blocking(shutdown::sync_disks).await.unwrap_or(Ok(())) }).await?;
+        let synced = spawn_blocking(move || inner.mounted.get().map_or(Ok(()), shutdown::sync_disks)).await;
+        synced.unwrap_or(Ok(())).map_err(Failure::into_status)?;
         Ok(Response::new(SyncAnswer {}))
     }
 

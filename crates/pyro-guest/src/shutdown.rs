@@ -1,15 +1,14 @@
 //! Brings the machine to rest: first every process, then both disks.
 //!
-//! `/workspace` is unmounted. The root cannot be, since the agent stands on it; the overlay and the disk below it become read-only,
-//! which leaves the disk as an unmount would.
+//! Neither can be unmounted, since the agent stands on the one and works from the root of the other. They become read-only, which leaves
+//! a disk as an unmount would.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::Duration;
 
 use pyro_proto::error::{ErrorKind, Failure};
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 use rustix::process::Signal;
 
 use crate::attach::Mounted;
@@ -51,22 +50,20 @@ pub(crate) async fn end_processes(reaper: &Reaper, grace_ms: u64) {
 }
 
 /// Flushes the file systems of both disks.
-pub(crate) fn sync_disks() -> Result<(), Failure> {
-    for path in ["/workspace", "/"] {
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(rustix::fs::syncfs)
-            .map_err(|error| Failure::new(ErrorKind::Io, &SyncError { path, source: error.into() }))?;
+pub(crate) fn sync_disks(mounted: &Mounted) -> Result<(), Failure> {
+    for (path, file_system) in [("/workspace", mounted.workspace.files().disk()), ("/", mounted.changes.as_fd())] {
+        rustix::fs::syncfs(file_system).map_err(|error| Failure::new(ErrorKind::Io, &SyncError { path, source: error.into() }))?;
     }
     Ok(())
 }
 
 /// Flushes and lets go of both disks. No process may be left.
 pub(crate) fn put_disks_to_rest(mounted: &Mounted) -> Rest {
+    if !mounted.workspace.gate.wait_until_empty() {
+        log::line("some changes do not end");
+    }
     rustix::fs::sync();
-    let workspace = rustix::mount::unmount(c"/workspace", UnmountFlags::empty()).or_else(|error| {
-        log::line(&format!("cannot unmount `/workspace`: {error}"));
-        read_only("/workspace")
-    });
+    let workspace = read_only(&by_descriptor(mounted.workspace.files().disk()));
     let root = read_only("/").and_then(|()| read_only(&by_descriptor(&mounted.changes)));
     for (name, result) in [("/workspace", workspace), ("/", root)] {
         if let Err(error) = result {
@@ -82,6 +79,6 @@ fn read_only(target: &str) -> rustix::io::Result<()> {
 }
 
 /// A path to a directory that no path leads to any more.
-fn by_descriptor(directory: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", directory.as_raw_fd())
+fn by_descriptor(directory: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd())
 }

@@ -5,23 +5,30 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use pyro_proto::v1::{ExecStart, exec_output};
+use pyro_proto::v1::{
+    ChangeCommit, ChangeItem, ChangeKind, ChangeStart, ExecStart, FileRange, FreezeRequest, ListFilesRequest, ReadFilesRequest,
+    change_input, exec_output,
+};
 use rustix::mount::UnmountFlags;
+use tokio_stream::StreamExt as _;
 
-use crate::attach::Attachment;
-use crate::exec::{Executor, NoInputs};
+use crate::attach::{AttachError, Attachment, open_workspace};
+use crate::exec::{Executor, Inputs};
 use crate::log;
 use crate::mounts::{self, Disks, MountError, SCRATCH, WARM};
 use crate::shutdown;
+use crate::workspace::Workspace;
 
 /// How long one program may take; Python's first start takes a second under translation on a busy host.
 const PROGRAM_TIMEOUT_MS: u64 = 20_000;
 /// Trees walked, the first that is there, and how far: enough to translate the path, not to fill the cache.
 const TREES: [&str; 2] = ["/warm/usr/lib/python3", "/warm/usr/share"];
+/// A file of the rehearsal.
+const PATH: &[u8] = b"folder/file";
 const WALK_MAX_ENTRIES: usize = 500;
 
 /// Runs `programs` in an overlay on the scratch disk, walks a tree of it and unmounts everything.
-pub(crate) async fn warm(disks: &Disks, executor: &Executor, programs: &[String]) -> Result<(), MountError> {
+pub(crate) async fn warm(disks: &Disks, executor: &Executor, programs: &[String]) -> Result<(), AttachError> {
     let scratch = disks.scratch()?;
     if let Err(error) = Attachment::rehearsal().wake() {
         log::failure(&error);
@@ -29,6 +36,7 @@ pub(crate) async fn warm(disks: &Disks, executor: &Executor, programs: &[String]
     let mut mounted = Mounted::default();
     let prepared = mounted.mount(scratch);
     if prepared.is_ok() {
+        rehearse(mounted.workspace.as_ref()).await;
         let within = executor.within(WARM);
         for program in programs {
             run(&within, program).await;
@@ -40,28 +48,59 @@ pub(crate) async fn warm(disks: &Disks, executor: &Executor, programs: &[String]
         shutdown::end_processes(&executor.reaper, 0).await;
     }
     let undone = mounted.undo();
-    prepared.and(undone)?;
+    prepared.and(undone.map_err(AttachError::from))?;
     // Once more: the second time is what the workspace's mounts will be like.
     let prepared = mounted.mount(scratch);
     let undone = mounted.undo();
-    prepared.and(undone)
+    prepared.and(undone.map_err(AttachError::from))
+}
+
+/// Does with the scratch disk what a host does first with a workspace's: changes a file, replaces it, reads, lists, freezes.
+async fn rehearse(workspace: Option<&Workspace>) {
+    let Some(workspace) = workspace else { return };
+    for _ in 0..2 {
+        let item = ChangeItem { path: PATH.into(), kind: ChangeKind::File.into(), mode: 0o644, size_bytes: 1, ..ChangeItem::default() };
+        let inputs = [
+            change_input::Input::Start(ChangeStart::default()),
+            change_input::Input::Item(item),
+            change_input::Input::Content(b"x".as_slice().into()),
+            change_input::Input::Commit(ChangeCommit {}),
+        ];
+        if let Err(status) = workspace.change(&mut Vec::from(inputs).into_iter()).await {
+            log::line(&format!("cannot rehearse a change: {}", status.message()));
+        }
+    }
+    let range = FileRange { path: PATH.into(), offset: 0, max_bytes: 1 };
+    if let Ok(mut answers) = workspace.read(ReadFilesRequest { ranges: vec![range] }) {
+        while answers.recv().await.is_some() {}
+    }
+    if let Ok(mut pages) = workspace.list(&ListFilesRequest { recursive: true, ..ListFilesRequest::default() }) {
+        while pages.recv().await.is_some() {}
+    }
+    let mut frozen = workspace.freeze(FreezeRequest { root: false, workspace: true, max_ms: 1 });
+    while frozen.recv().await.is_some() {}
 }
 
 /// Runs one program, given as words with spaces between, through the same code as every command; its fate does not matter.
 pub(crate) async fn run(executor: &Executor, program: &str) {
     let argv = program.split_ascii_whitespace().map(|word| word.to_owned().into()).collect();
     let start = ExecStart { argv, timeout_ms: PROGRAM_TIMEOUT_MS, ..ExecStart::default() };
-    let Ok(mut outputs) = executor.run(&start, NoInputs) else { return };
-    while let Some(Ok(output)) = outputs.recv().await {
+    let Ok(mut outputs) = executor.run(&start, Inputs::Closed) else { return };
+    while let Some(Ok(output)) = outputs.next().await {
         if let Some(exec_output::Output::Exit(_)) = output.output {
             return;
         }
     }
 }
 
-/// What is mounted at the moment, innermost last.
+/// What is mounted at the moment.
 #[derive(Debug, Default)]
-struct Mounted(Vec<Target>);
+struct Mounted {
+    /// Innermost last.
+    targets: Vec<Target>,
+    /// Holds the scratch disk open as a workspace's.
+    workspace: Option<Workspace>,
+}
 
 #[derive(Debug)]
 enum Target {
@@ -72,24 +111,32 @@ enum Target {
 }
 
 impl Mounted {
-    fn mount(&mut self, device: &str) -> Result<(), MountError> {
+    fn mount(&mut self, device: &str) -> Result<(), AttachError> {
         mounts::disk(device, SCRATCH)?;
-        self.0.push(Target::Disk(SCRATCH));
+        self.targets.push(Target::Disk(SCRATCH));
         mounts::overlay(SCRATCH, WARM)?;
-        self.0.push(Target::Disk(WARM));
+        self.targets.push(Target::Disk(WARM));
+        let (workspace, leftovers) = open_workspace(SCRATCH, None)?;
+        workspace.tidy(leftovers);
+        self.workspace = Some(workspace);
+        self.targets.push(Target::View(mounts::workspace(SCRATCH, WARM)?));
         for (source, target) in [(c"/dev", c"/warm/dev"), (c"/proc", c"/warm/proc")] {
             // Programs do without if the image has no such folder.
             if rustix::mount::mount_bind_recursive(source, target).is_ok() {
-                self.0.push(Target::View(target.to_owned()));
+                self.targets.push(Target::View(target.to_owned()));
             }
         }
-        self.0.extend(Attachment::rehearsal().name_files("/warm").into_iter().map(Target::View));
+        self.targets.extend(Attachment::rehearsal().name_files("/warm").into_iter().map(Target::View));
         Ok(())
     }
 
     fn undo(&mut self) -> Result<(), MountError> {
+        if let Some(workspace) = self.workspace.take() {
+            workspace.close();
+            workspace.gate.wait_until_empty();
+        }
         let mut first = Ok(());
-        while let Some(target) = self.0.pop() {
+        while let Some(target) = self.targets.pop() {
             first = first.and(match target {
                 Target::Disk(path) => mounts::unmount(path, UnmountFlags::empty()),
                 Target::View(path) => mounts::unmount(&path, UnmountFlags::DETACH),

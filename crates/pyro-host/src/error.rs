@@ -98,6 +98,18 @@ pub(crate) enum HostError {
         /// What it said, cut to size.
         source: Failure,
     },
+    /// The guest's agent refused what a client asked of it.
+    #[error("{}", source.message)]
+    PassedOn {
+        /// What it said, cut to size.
+        source: Failure,
+    },
+    /// A live snapshot cannot be resumed any more; its disks can be used.
+    #[error("the live snapshot cannot be resumed: {reason}")]
+    Stale {
+        /// Why.
+        reason: String,
+    },
     /// The agent speaks another protocol.
     #[error("the guest agent speaks protocol {found}, this Pyro {known}")]
     Protocol {
@@ -141,7 +153,8 @@ impl HostError {
                 ErrorKind::MachineFailed
             }
             Self::AgentTimeout { .. } | Self::Channel { .. } | Self::Guest { .. } => ErrorKind::MachineFailed,
-            Self::Protocol { .. } => ErrorKind::Incompatible,
+            Self::PassedOn { source } => source.kind(),
+            Self::Protocol { .. } | Self::Stale { .. } => ErrorKind::Incompatible,
             Self::WrongState { .. } => ErrorKind::WrongState,
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::HostDiskFull => ErrorKind::HostDiskFull,
@@ -151,7 +164,7 @@ impl HostError {
     /// Returns the form that crosses the wire.
     #[must_use]
     pub(crate) fn to_failure(&self) -> Failure {
-        Failure::new(self.kind(), self)
+        if let Self::PassedOn { source } = self { source.clone() } else { Failure::new(self.kind(), self) }
     }
 }
 

@@ -47,6 +47,12 @@ pub enum Error {
     Record { path: PathBuf, source: serde_json::Error },
     #[error("{bytes} bytes are too few for a file system; the smallest has {minimum_bytes}")]
     DiskTooSmall { bytes: u64, minimum_bytes: u64 },
+    #[error("the seed of {seed_bytes} bytes or more does not fit on a disk of {disk_bytes} bytes")]
+    SeedTooLarge { seed_bytes: u64, disk_bytes: u64 },
+    #[error("cannot seed `{entry}`: {problem}")]
+    SeedEntry { entry: String, problem: &'static str },
+    #[error("cannot read `{entry}` of the seed")]
+    SeedContent { entry: String, source: io::Error },
 }
 
 impl Error {
@@ -54,14 +60,15 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Record { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::Record { .. } | Self::SeedContent { .. } => ErrorKind::Io,
             Self::DiskFull { .. } => ErrorKind::HostDiskFull,
             Self::MissingTool { .. } | Self::UnsupportedArchitecture { .. } => ErrorKind::HostNotReady,
             Self::ToolFailed { .. } | Self::NoDebianSources { .. } | Self::NoKernel { .. } | Self::MissingModule { .. } => {
                 ErrorKind::EnvironmentUnavailable
             }
             Self::NewerFormat { .. } => ErrorKind::Incompatible,
-            Self::DiskTooSmall { .. } => ErrorKind::InvalidArgument,
+            Self::DiskTooSmall { .. } | Self::SeedEntry { .. } => ErrorKind::InvalidArgument,
+            Self::SeedTooLarge { .. } => ErrorKind::LimitExceeded,
         }
     }
 
@@ -80,11 +87,16 @@ impl Error {
                 Some("check that the host's apt sources offer Debian's component `main`, then try `pyro env pull --force`".to_owned())
             }
             Self::Record { .. } => Some("build the environment again with `pyro env pull ENVIRONMENT --force`".to_owned()),
+            Self::SeedTooLarge { .. } => {
+                Some("give the workspace a larger disk with `--disk-gib`, or leave out of the seed what is not needed".to_owned())
+            }
             Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::UnsupportedArchitecture { .. }
             | Self::NewerFormat { .. }
-            | Self::DiskTooSmall { .. } => None,
+            | Self::DiskTooSmall { .. }
+            | Self::SeedEntry { .. }
+            | Self::SeedContent { .. } => None,
         }
     }
 

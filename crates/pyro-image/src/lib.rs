@@ -15,6 +15,7 @@ mod initramfs;
 mod modules;
 mod progress;
 mod record;
+mod seed;
 mod store;
 mod tool;
 
@@ -24,4 +25,5 @@ pub use digest::{EnvironmentDigest, MalformedDigest};
 pub use error::{Error, Result, ToolOutput};
 pub use initramfs::initramfs;
 pub use progress::{PullProgress, phase};
+pub use seed::{SeedWriter, Written};
 pub use store::{Entry, Environment, Environments, PruneScope, Pruned, PrunedWhat, PullOptions};

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::error::{Error, Result, ToolOutput};
 
@@ -73,12 +73,17 @@ impl Tool {
 
     /// Runs the tool and returns its standard output.
     pub(crate) fn output(self, activity: &str, arguments: &[&OsStr]) -> Result<Vec<u8>> {
+        self.outputs(activity, arguments).map(|output| output.stdout)
+    }
+
+    /// Runs the tool and returns what it printed on both streams, for tools that end with success whatever happened.
+    pub(crate) fn outputs(self, activity: &str, arguments: &[&OsStr]) -> Result<Output> {
         let mut command = World::Host.command(self)?;
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |source| Error::io("start", self.name, source);
         let output = Running(command.spawn().map_err(failed)?).output().map_err(failed)?;
         if output.status.success() {
-            return Ok(output.stdout);
+            return Ok(output);
         }
         let mut tail = Tail::default();
         String::from_utf8_lossy(&output.stderr).lines().for_each(|line| tail.push(line));
@@ -143,7 +148,7 @@ impl World {
 struct Running(Child);
 
 impl Running {
-    fn output(mut self) -> std::io::Result<std::process::Output> {
+    fn output(mut self) -> std::io::Result<Output> {
         // Both streams are read at once, or a tool that fills one would wait for us while we wait for the other.
         let mut errors = self.0.stderr.take().expect("stderr is piped by the caller");
         let reader = std::thread::spawn(move || {
@@ -153,7 +158,7 @@ impl Running {
         let mut stdout = Vec::new();
         self.0.stdout.take().expect("stdout is piped by the caller").read_to_end(&mut stdout)?;
         let stderr = reader.join().expect("reading a pipe does not panic")?;
-        Ok(std::process::Output { status: self.0.wait()?, stdout, stderr })
+        Ok(Output { status: self.0.wait()?, stdout, stderr })
     }
 }
 

@@ -13,11 +13,12 @@ const CAUSES_MAX: usize = 16;
 
 impl ErrorKind {
     /// Every kind a user can meet, in the order of its exit code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidArgument,
         Self::NotFound,
         Self::AlreadyExists,
         Self::WrongState,
+        Self::Conflict,
         Self::EnvironmentUnavailable,
         Self::Internal,
         Self::HostNotReady,
@@ -39,6 +40,7 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
             Self::WrongState => "wrong_state",
+            Self::Conflict => "conflict",
             Self::EnvironmentUnavailable => "environment_unavailable",
             Self::Internal | Self::Unspecified => "internal",
             Self::HostNotReady => "host_not_ready",
@@ -53,7 +55,7 @@ impl ErrorKind {
         }
     }
 
-    /// Returns the exit code of the CLI for this kind: 64 … 79, one per kind. 68 is kept for conflicts of `apply`.
+    /// Returns the exit code of the CLI for this kind: 64 … 79, one per kind.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -61,6 +63,7 @@ impl ErrorKind {
             Self::NotFound => 65,
             Self::AlreadyExists => 66,
             Self::WrongState => 67,
+            Self::Conflict => 68,
             Self::EnvironmentUnavailable => 69,
             Self::Internal | Self::Unspecified => 70,
             Self::HostNotReady => 71,
@@ -85,6 +88,7 @@ impl ErrorKind {
             Self::WrongState => {
                 "see its state with `pyro workspace status WORKSPACE`; start a stopped one with `pyro workspace start WORKSPACE`"
             }
+            Self::Conflict => "read what is there now, then try again; nothing was changed",
             Self::EnvironmentUnavailable => "build it with `pyro env pull ENVIRONMENT`, see which exist with `pyro env list`",
             Self::Internal | Self::Unspecified => "this is a bug in Pyro: report it with the output of `pyro doctor --json`",
             Self::HostNotReady => "see what is missing and how to mend it with `pyro doctor`",
@@ -135,6 +139,7 @@ impl Failure {
             ErrorKind::NotFound => tonic::Code::NotFound,
             ErrorKind::AlreadyExists => tonic::Code::AlreadyExists,
             ErrorKind::WrongState | ErrorKind::Incompatible => tonic::Code::FailedPrecondition,
+            ErrorKind::Conflict => tonic::Code::Aborted,
             ErrorKind::DeadlineExceeded => tonic::Code::DeadlineExceeded,
             ErrorKind::LimitExceeded | ErrorKind::HostDiskFull => tonic::Code::ResourceExhausted,
             ErrorKind::PermissionDenied => tonic::Code::PermissionDenied,

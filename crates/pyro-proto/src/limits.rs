@@ -1,7 +1,7 @@
 //! Caps of the wire, checked before anything is allocated. Both ends share them.
 
 /// Generation of the guest protocol this build speaks. The lower of both ends' numbers is used.
-pub const PROTOCOL_GENERATION: u32 = 1;
+pub const PROTOCOL_GENERATION: u32 = 2;
 
 /// Largest gRPC message either hop accepts. Output chunks stay far below; a request carries at most 1 MiB of arguments and
 /// environment, so 4 MiB leaves room for framing and for later operations (a patch is at most 4 MiB and is streamed).
@@ -27,3 +27,15 @@ pub const ARGUMENTS_MAX: usize = 4096;
 
 /// Most bytes of arguments and environment of a command together.
 pub const ARGUMENTS_MAX_BYTES: usize = 1 << 20;
+
+/// Most bytes of a path in `/workspace`; the kernel's own limit (`PATH_MAX`).
+pub const PATH_MAX_BYTES: usize = 4096;
+
+/// Most entries of one page of a listing.
+pub const LIST_PAGE_ENTRIES: usize = 512;
+
+/// Most files read by one call.
+pub const READ_FILES_MAX: usize = 1024;
+
+/// Most bytes of an entry's version.
+pub const VERSION_MAX_BYTES: usize = 64;

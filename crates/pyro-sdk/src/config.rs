@@ -137,6 +137,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// Every value with its origin, in the order of the documentation.
     pub values: Vec<Configured>,
+    /// The user's own list of files Git ignores, where Git looks for it by default. It is Git's to configure, not Pyro's.
+    pub git_excludes: Option<PathBuf>,
 }
 
 impl Default for Configuration {
@@ -145,6 +147,7 @@ impl Default for Configuration {
             accelerator: AcceleratorChoice::default(),
             settings: Settings { retention: Retention::default(), ..Settings::default() },
             values: Vec::new(),
+            git_excludes: None,
         };
         configuration.values =
             KEYS.iter().map(|key| Configured { key: key.name, value: (key.show)(&configuration), origin: Origin::Default }).collect();
@@ -273,6 +276,10 @@ impl Configuration {
         if let Some(accelerator) = flags.accelerator {
             configuration.set(&KEYS[0], accelerator.as_str(), Origin::Flag("--accelerator"))?;
         }
+        // gitignore(5): `$XDG_CONFIG_HOME/git/ignore`, and `$HOME/.config/git/ignore` when that is not set or empty.
+        let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let configurations = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
+        configuration.git_excludes = configurations.map(|folder| folder.join("git/ignore"));
         Ok(configuration)
     }
 

@@ -1,11 +1,14 @@
 //! What an operation could not do: a kind for programs, a chain of causes for people, and a hint for both.
 
+mod hint;
+
 use std::{error::Error as StdError, fmt, path::PathBuf};
 
 use pyro_proto::error::{ErrorKind, Failure};
 use pyro_store::{IdError, StoreError};
+use pyro_tree::PatchError;
 
-use crate::limits::LimitError;
+use crate::{guest_files::CalledOff, limits::LimitError, workspace_path::WorkspacePathError};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,12 +73,60 @@ pub(crate) enum Problem {
     Unresponsive { operation: &'static str, workspace: String, source: Cause },
     #[error("cannot {operation} workspace `{workspace}`")]
     Workspace { operation: &'static str, workspace: String, kind: ErrorKind, source: Cause },
+    #[error("cannot {operation} workspace `{workspace}`")]
+    Files { operation: &'static str, workspace: String, kind: ErrorKind, source: Cause },
     #[error("cannot {operation} workspace `{workspace}`, and what it left cannot be removed: {cleanup}")]
     Cleanup { operation: &'static str, workspace: String, cleanup: String, source: Box<Error> },
     #[error("{source}")]
     Reported { kind: ErrorKind, source: Cause },
     #[error("cannot {operation} `{}`", path.display())]
     Io { operation: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Path(WorkspacePathError),
+    #[error("a {what} has at most {maximum} bytes, this one has {bytes}")]
+    TextTooLong { what: &'static str, bytes: u64, maximum: usize },
+    #[error("what is to be written is not UTF-8 text: it stops being that at byte {at}")]
+    NotText { at: u64 },
+    #[error(transparent)]
+    Disk(pyro_disk::DiskError),
+    #[error(transparent)]
+    Patch(PatchError),
+    #[error("the patch does not apply, and nothing was changed")]
+    PatchRejected { source: Cause },
+    #[error(transparent)]
+    Export(pyro_tree::ExportError),
+    #[error(transparent)]
+    Landing(pyro_tree::LandingError),
+    #[error(transparent)]
+    Manifest(pyro_tree::ManifestError),
+    #[error("workspace's disk holds a malformed path")]
+    TreePath(pyro_tree::PathError),
+    #[error("cannot take the seed `{}`", path.display())]
+    Seed { path: PathBuf, kind: ErrorKind, source: Box<dyn StdError + Send + Sync> },
+    #[error("cannot copy `{}`", path.display())]
+    Source { path: PathBuf, kind: ErrorKind, source: Box<dyn StdError + Send + Sync> },
+    #[error(transparent)]
+    CalledOff(CalledOff),
+    #[error("there is no `{path}` in the workspace")]
+    Missing { path: String },
+    #[error("`{path}` is {what}")]
+    NotAFile { path: String, what: &'static str },
+    #[error("`{path}` has {bytes} bytes, and at most {maximum} are accepted here")]
+    FileTooLarge { path: String, bytes: u64, maximum: u64 },
+    #[error("the text to replace is empty")]
+    NothingToReplace,
+    #[error("{}", mismatch_text(path, *count))]
+    ReplaceMismatch { path: String, count: usize },
+    #[error("the pattern is no regular expression")]
+    Pattern { source: Cause },
+    #[error("workspace `{workspace}` is {state}, not stopped")]
+    NotStopped { workspace: String, state: &'static str },
+    #[error("workspace `{workspace}` was not seeded from a folder, so its changes have no home")]
+    NoSeed { workspace: String },
+    #[error("no change of workspace `{workspace}` was brought home that could be taken back")]
+    NothingToUndo { workspace: String },
+    #[error("cannot bring the changes of workspace `{workspace}` to `{}`", target.display())]
+    ApplyConflict { workspace: String, target: PathBuf, source: Cause },
     #[error("cannot run the command on the host: {refusal}")]
     HostCompatRefused { refusal: &'static str },
     #[error("cannot run `{program}` on the host")]
@@ -86,6 +137,13 @@ fn running_text(workspace: &str, count: usize) -> String {
     match count {
         1 => format!("a command is running in workspace `{workspace}`"),
         _ => format!("{count} commands are running in workspace `{workspace}`"),
+    }
+}
+
+fn mismatch_text(path: &str, count: usize) -> String {
+    match count {
+        0 => format!("the text is not in `{path}`"),
+        _ => format!("the text is in `{path}` {count} times, not once"),
     }
 }
 
@@ -139,78 +197,36 @@ impl Error {
             Problem::UnknownEnvironment(_) | Problem::UnknownOperation { .. } => ErrorKind::NotFound,
             Problem::Limit(error) => error.kind(),
             Problem::Config(_) | Problem::NoHome => ErrorKind::ConfigInvalid,
-            Problem::TooManyLabels { .. } | Problem::CommandTooLong { .. } => ErrorKind::LimitExceeded,
-            Problem::Id(_) | Problem::CommandMalformed | Problem::Request { .. } | Problem::HostCompatRefused { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Problem::TooManyLabels { .. } | Problem::CommandTooLong { .. } | Problem::TextTooLong { .. } => ErrorKind::LimitExceeded,
+            Problem::Disk(error) => error.kind(),
+            Problem::Patch(error) => error.kind(),
+            Problem::Export(error) => error.kind(),
+            Problem::Landing(error) => error.kind(),
+            Problem::Manifest(error) => error.kind(),
+            Problem::Seed { kind, .. } | Problem::Source { kind, .. } => *kind,
+            Problem::TreePath(_) | Problem::CalledOff(_) => ErrorKind::MachineFailed,
+            Problem::Missing { .. } | Problem::ReplaceMismatch { count: 0, .. } | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
+            Problem::FileTooLarge { .. } => ErrorKind::LimitExceeded,
+            Problem::NotStopped { .. } => ErrorKind::WrongState,
+            Problem::ApplyConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
+            Problem::NotAFile { .. }
+            | Problem::NothingToReplace
+            | Problem::ReplaceMismatch { .. }
+            | Problem::Pattern { .. }
+            | Problem::NoSeed { .. }
+            | Problem::Id(_)
+            | Problem::Path(_)
+            | Problem::NotText { .. }
+            | Problem::CommandMalformed
+            | Problem::Request { .. }
+            | Problem::HostCompatRefused { .. } => ErrorKind::InvalidArgument,
             Problem::NoBinary | Problem::NoQemu { .. } | Problem::NoKvm { .. } => ErrorKind::HostNotReady,
             Problem::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
             Problem::CommandsRunning { .. } | Problem::NotRunning { .. } => ErrorKind::WrongState,
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
-            Problem::Workspace { kind, .. } | Problem::Reported { kind, .. } => *kind,
+            Problem::Workspace { kind, .. } | Problem::Files { kind, .. } | Problem::Reported { kind, .. } => *kind,
             Problem::Cleanup { source, .. } => source.kind(),
             Problem::Io { source, .. } | Problem::HostCommand { source, .. } => io_kind(source),
-        }
-    }
-
-    /// Returns the next thing to type or to do: the kind's hint, unless the place that failed knows a better one.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        let special = match &*self.problem {
-            Problem::Environment(error) => error.hint(),
-            Problem::UnknownEnvironment(_) => Some("list the environments with `pyro env list`".to_owned()),
-            Problem::UnknownOperation { .. } => Some("the operations are in `docs/reference/operations.md`".to_owned()),
-            Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
-                Some(format!("give a number from {} to {}", error.minimum, error.maximum))
-            }
-            Problem::NoHome => Some("set `PYRO_HOME` to a folder of your own".to_owned()),
-            Problem::NoBinary => Some("install `pyro`, or set `PYRO_BINARY` to its path".to_owned()),
-            Problem::NoQemu { setting: Some(setting), .. } => {
-                Some(format!("correct {setting}, or take it away and install QEMU with `sudo apt-get install qemu-system-x86`"))
-            }
-            Problem::NoQemu { setting: None, .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
-            Problem::NoKvm { .. } => Some("run without it: `--accelerator auto` or `--accelerator tcg`".to_owned()),
-            Problem::EnvironmentMissing { name } => Some(format!("build it with `pyro env pull {name}`")),
-            Problem::CommandsRunning { workspace, .. } => Some(format!(
-                "end it with `pyro workspace exec-kill {workspace} SEQUENCE`, or delete all the same with `pyro workspace delete {workspace} --force`"
-            )),
-            Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
-            Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
-            Problem::Store(StoreError::NameTaken { name }) => {
-                Some(format!("choose another name, or delete the other one with `pyro workspace delete {name}`"))
-            }
-            Problem::Store(StoreError::CommandNotFound { workspace, .. }) => {
-                let workspace = self.workspace.as_ref().unwrap_or(workspace);
-                Some(format!("see the commands it has with `pyro workspace logs {workspace}`"))
-            }
-            Problem::CommandsUnknown { workspace, .. } => {
-                Some(format!("delete it all the same with `pyro workspace delete {workspace} --force`"))
-            }
-            Problem::Unresponsive { .. } if self.gone => Some("check the host with `pyro doctor`, then try again".to_owned()),
-            Problem::Unresponsive { workspace, .. } => Some(format!(
-                "end its machine with `pyro workspace stop {workspace}`, or with everything in it: `pyro workspace delete {workspace} --force`"
-            )),
-            Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
-                Some("check the host with `pyro doctor`, then try again".to_owned())
-            }
-            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
-            Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
-            Problem::Store(_)
-            | Problem::Limit(_)
-            | Problem::Id(_)
-            | Problem::Config(_)
-            | Problem::TooManyLabels { .. }
-            | Problem::CommandTooLong { .. }
-            | Problem::CommandMalformed
-            | Problem::Request { .. }
-            | Problem::Workspace { .. }
-            | Problem::Reported { .. }
-            | Problem::Io { .. } => None,
-        };
-        let hint = special.unwrap_or_else(|| self.kind().hint().to_owned());
-        match &self.workspace {
-            Some(workspace) => hint.replace("WORKSPACE", workspace),
-            None => hint,
         }
     }
 
@@ -218,6 +234,19 @@ impl Error {
     #[must_use]
     pub fn causes(&self) -> Vec<String> {
         std::iter::successors(self.source(), |&cause| cause.source()).map(ToString::to_string).collect()
+    }
+
+    /// Tells hints that what another process reported is about files of the workspace.
+    pub(crate) fn about_files(mut self) -> Self {
+        if let Problem::Workspace { operation, workspace, kind, source } = *self.problem {
+            self.problem = Box::new(Problem::Files { operation, workspace, kind, source });
+        }
+        self
+    }
+
+    /// Tells whether this only says that the other side of a call has ended, which says why by itself.
+    pub(crate) fn is_called_off(&self) -> bool {
+        matches!(*self.problem, Problem::CalledOff(_))
     }
 
     /// Tells hints what the user called the workspace.
@@ -321,8 +350,25 @@ from!(
     pyro_image::UnknownEnvironment => UnknownEnvironment,
     LimitError => Limit,
     IdError => Id,
+    WorkspacePathError => Path,
+    pyro_disk::DiskError => Disk,
+    pyro_tree::ExportError => Export,
+    pyro_tree::LandingError => Landing,
+    pyro_tree::ManifestError => Manifest,
+    pyro_tree::PathError => TreePath,
+    CalledOff => CalledOff,
     crate::config::ConfigError => Config,
 );
+
+impl From<PatchError> for Error {
+    fn from(error: PatchError) -> Self {
+        if let PatchError::Rejected { report, .. } = &error {
+            // The report has lines of its own, which a message may not have.
+            return Problem::PatchRejected { source: Cause::new(report.trim_end()) }.into();
+        }
+        Problem::Patch(error).into()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -105,6 +105,7 @@ impl CommandSpec {
             user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             timeout_ms: self.timeout.duration().map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX)),
             stdin: self.stdin == Stdin::Open,
+            id: 0,
         })
     }
 }
@@ -388,7 +389,12 @@ impl Workspace {
     }
 
     /// Insists on an answer of the supervisor within `deadline`.
-    async fn answered<T>(&self, operation: &'static str, deadline: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn answered<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
             let source = Cause::new(format!("its supervisor said nothing for {} s", deadline.as_secs()));
             let workspace = self.label().to_owned();
@@ -458,7 +464,7 @@ impl Workspace {
         }
     }
 
-    fn running_machine(&self, record: &WorkspaceRecord) -> Result<MachineId> {
+    pub(crate) fn running_machine(&self, record: &WorkspaceRecord) -> Result<MachineId> {
         match (&record.machine, record.state) {
             (Some(machine), WorkspaceState::Running) => Ok(machine.clone()),
             (_, state) => {

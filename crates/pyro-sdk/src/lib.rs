@@ -16,27 +16,47 @@
 //! The library prints nothing and, outside [`edge`], reads no environment variable. It needs a tokio runtime, of any flavour.
 
 mod accelerator;
+mod apply;
 mod client;
 mod collect;
 pub mod config;
+mod content;
 pub mod contract;
+mod create;
+mod diff;
+mod disk;
+mod disk_view;
 mod doctor;
 pub mod edge;
 mod environments;
 mod error;
 mod exec;
+mod export;
+mod files;
+mod fork;
+mod guest_files;
 mod host_compat;
 mod journal;
 mod lifecycle;
 pub mod limits;
+mod meter;
 mod observe;
+mod page;
+mod patch;
 mod prepare;
+mod push;
+mod reset;
 mod run;
+mod search;
+mod seed;
+mod snapshot;
+mod summary;
 mod supervisor;
 mod system;
 pub mod text;
 mod time;
 mod workspace;
+mod workspace_path;
 
 pub use client::{Pyro, PyroOptions};
 pub use collect::Collected;

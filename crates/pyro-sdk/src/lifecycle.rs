@@ -13,17 +13,19 @@ use pyro_proto::{
     v1::{AdoptRequest, StopRequest, adopt_progress},
 };
 use pyro_store::{
-    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, StoreError, SupervisorArguments, WorkspaceId,
-    WorkspaceState, file_identity, start_supervisor,
+    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, Resume, StoreError, SupervisorArguments,
+    WorkspaceId, WorkspaceState, file_identity, start_supervisor,
 };
 
 use crate::{
     Observer, Progress, Pyro, Workspace,
-    client::Reap,
+    apply::recover_landings,
+    client::{Reap, blocking},
     config::Origin,
     contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
     error::{Cause, Error, Problem, Result},
     limits::{MemMib, VcpuCount},
+    seed::{SeedRequest, store_manifest},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
     workspace::{INSPECT_DEADLINE, Inspected, check_labels},
 };
@@ -56,6 +58,14 @@ impl Pyro {
         self.qemu_identity()?;
         let environment = self.environment(request.environment, observer).await?;
         let shape = self.shape(environment.digest.as_str().to_owned(), request.vcpu_count, request.mem_mib, observer).await?;
+        let seeded = match request.seed_path {
+            Some(path) => {
+                let options = self.source_options(request.seed_all, !request.no_git, request.strict);
+                Some(self.make_seed(SeedRequest { path, options, disk_gib: request.disk_gib.get() }, observer).await?)
+            }
+            None => None,
+        };
+        let seed_layer = seeded.as_ref().map(|seeded| seeded.layer.clone());
         let new = NewWorkspace {
             id: WorkspaceId::random(),
             name: request.name,
@@ -67,11 +77,28 @@ impl Pyro {
             ttl_seconds: request.ttl_seconds.get(),
             on_expire: request.on_expire.into(),
             one_shot,
+            seed: seeded.as_ref().map(|seeded| seeded.record.clone()),
+            baseline_layer: seed_layer.as_ref().map(|layer| layer.id.clone()),
+            root_layer: None,
+            workspace_layer: seed_layer.as_ref().map(|layer| layer.id.clone()),
+            new_layer: seed_layer,
         };
+        let observer_of_seed = observer.clone();
         let record = self
             .store(move |pyro, registry| {
                 pyro.reap_with(registry, Reap::WhenDue)?;
                 registry.insert_workspace(&new)?;
+                if let Some(mut seeded) = seeded {
+                    seeded.keep();
+                    if let Err(error) = store_manifest(pyro.dirs(), &new.id, &seeded.manifest) {
+                        // Nothing else knows of it yet; what cannot be removed now is removed by the next look.
+                        drop(registry.erase_workspace(pyro.dirs(), &new.id));
+                        return Err(error);
+                    }
+                    if seeded.left_out_count > 0 {
+                        observer_of_seed.notify(Progress::LeftOut { entries: seeded.left_out.clone(), count: seeded.left_out_count });
+                    }
+                }
                 Ok(registry.workspace(&new.id)?)
             })
             .await?;
@@ -166,7 +193,7 @@ impl Pyro {
 
 impl Workspace {
     /// Gives the workspace a machine and waits until it runs.
-    async fn place(&self, operation: &'static str, shape: MachineShape, observer: &Observer) -> Result<()> {
+    pub(crate) async fn place(&self, operation: &'static str, shape: MachineShape, observer: &Observer) -> Result<()> {
         let (id, key) = (self.id().clone(), shape.key());
         let claimed = self.pyro().store(move |_, registry| Ok(registry.claim_standby(&id, &key)?)).await?;
         if let Some(machine) = claimed {
@@ -180,16 +207,28 @@ impl Workspace {
                 Err(error) => return Err(error),
             }
         }
-        let machine = self.start_machine(operation, shape).await?;
+        let machine = self.start_machine(operation, shape, None).await?;
         self.adopt(operation, &machine, observer).await
     }
 
-    async fn start_machine(&self, operation: &'static str, shape: MachineShape) -> Result<MachineId> {
+    /// Gives the workspace a machine that goes on where a live snapshot was taken, and waits until it runs.
+    pub(crate) async fn place_resumed(
+        &self,
+        operation: &'static str,
+        shape: MachineShape,
+        resume: Resume,
+        observer: &Observer,
+    ) -> Result<()> {
+        let machine = self.start_machine(operation, shape, Some(resume)).await?;
+        self.adopt(operation, &machine, observer).await
+    }
+
+    async fn start_machine(&self, operation: &'static str, shape: MachineShape, resume: Option<Resume>) -> Result<MachineId> {
         let machine = NewMachine { id: MachineId::random(), shape, role: MachineRole::Workspace, workspace: Some(self.id().clone()) };
         let id = machine.id.clone();
         let start = move |pyro: &Pyro, registry: &mut pyro_store::Registry| {
             let settings = pyro.configuration().settings.clone();
-            let arguments = SupervisorArguments { machine: machine.id.clone(), dirs: pyro.dirs().clone(), settings };
+            let arguments = SupervisorArguments { machine: machine.id.clone(), dirs: pyro.dirs().clone(), settings, resume };
             Ok(start_supervisor(pyro.binary(), &arguments, &machine, registry)?)
         };
         let mut child = self.pyro().store(start).await.map_err(|error| {
@@ -264,7 +303,7 @@ impl Workspace {
         self.status().await
     }
 
-    async fn fall_back_to_stopped(&self, error: &Error) -> Result<()> {
+    pub(crate) async fn fall_back_to_stopped(&self, error: &Error) -> Result<()> {
         if let Some(machine) = self.record().await?.machine {
             self.pyro().bury_machine(&machine, Duration::ZERO).await?;
         }
@@ -344,8 +383,11 @@ impl Workspace {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
-        let id = self.id().clone();
-        self.pyro().store(move |pyro, registry| Ok(registry.erase_workspace(pyro.dirs(), &id)?)).await
+        let (id, dirs, of) = (self.id().clone(), self.pyro().dirs().clone(), self.id().clone());
+        // What is half done on the host can be put right only with what goes with the workspace.
+        let recovered = blocking(move || recover_landings(&dirs, &of)).await;
+        self.pyro().store(move |pyro, registry| Ok(registry.erase_workspace(pyro.dirs(), &id)?)).await?;
+        recovered.map_err(Error::gone)
     }
 
     async fn ask_to_stop(&self, machine: &MachineId, reason: &str, deadline: Duration) -> Result<()> {

@@ -143,6 +143,47 @@ bounded!(
     TailCount, "the number of commands", "", 1, 1_000
 );
 
+bounded!(
+    /// How much of a file an answer carries, in bytes.
+    ReadBytes, "the size of an answer", " bytes", 1, 1 << 20
+);
+bounded!(
+    /// How many entries of a tree an answer carries.
+    EntryLimit, "the number of entries", "", 1, 100_000
+);
+bounded!(
+    /// How many matching lines an answer carries.
+    MatchLimit, "the number of matching lines", "", 1, 1_000
+);
+bounded!(
+    /// How many copies a fork makes.
+    ForkCount, "the number of copies", "", 1, 100
+);
+
+impl Default for ReadBytes {
+    fn default() -> Self {
+        Self(64 << 10)
+    }
+}
+
+impl Default for EntryLimit {
+    fn default() -> Self {
+        Self(10_000)
+    }
+}
+
+impl Default for MatchLimit {
+    fn default() -> Self {
+        Self(200)
+    }
+}
+
+impl Default for ForkCount {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 impl Default for VcpuCount {
     fn default() -> Self {
         Self(1)

@@ -33,6 +33,22 @@ pub enum Progress {
         /// How long it took, in milliseconds.
         duration_ms: f64,
     },
+    /// Files are on their way.
+    Transfer {
+        /// `seed` or `push`.
+        what: &'static str,
+        /// Entries so far.
+        entries: u64,
+        /// Bytes of files so far.
+        bytes: u64,
+    },
+    /// Something of a seed or a push was not taken.
+    LeftOut {
+        /// The first of them, with the reasons.
+        entries: Vec<pyro_tree::LeftOut>,
+        /// How many.
+        count: u64,
+    },
     /// No guest could be started and the caller allowed the host instead.
     HostCompat {
         /// Why no guest could be started.

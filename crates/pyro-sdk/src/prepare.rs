@@ -40,6 +40,7 @@ impl Pyro {
         let workspace = steps.measure("create", self.create_workspace(WorkspaceCreate::new(request.environment), observer)).await?;
         let proven = async {
             let answer = steps.measure("exec", workspace.exec(CommandSpec::new(GuestCommand::new(["true"])?))).await?;
+            steps.measure("reset", workspace.reset(None, observer)).await?;
             let accelerator = workspace.record().await?.shape.accelerator.to_string();
             match answer.exit_code {
                 Some(0) => Ok(accelerator),

@@ -3,7 +3,7 @@
 use crate::{
     CommandSpec, Observer, Progress, Pyro, Workspace,
     contract::{CommandAnswer, ExpireAction, VmRun, WorkspaceCreate},
-    error::{Error, Result},
+    error::{Error, Problem, Result},
     exec::{Execution, Stdin},
     host_compat,
     lifecycle::Plan,
@@ -65,6 +65,10 @@ impl Pyro {
         };
         match self.start_run_in_guest(&request, &spec, observer).await {
             Err(error) if request.allow_host_compat && no_guest_possible(&error) => {
+                if request.seed_path.is_some() {
+                    // What the command changed there would be gone with its folder, and what it reads is not what a guest would have.
+                    return Err(Problem::HostCompatRefused { refusal: "a seed needs a guest" }.into());
+                }
                 observer.notify(Progress::HostCompat { reason: reason(&error) });
                 let execution = host_compat::start(&spec).await?;
                 Ok(OneShot { workspace: None, execution })
@@ -75,6 +79,7 @@ impl Pyro {
 
     async fn start_run_in_guest(&self, request: &VmRun, spec: &CommandSpec, observer: &Observer) -> Result<OneShot> {
         let create = WorkspaceCreate {
+            seed_path: request.seed_path.clone(),
             vcpu_count: request.vcpu_count,
             mem_mib: request.mem_mib,
             disk_gib: DiskGib::default(),

@@ -135,12 +135,12 @@ impl Pyro {
 
     /// Removes templates no machine comes from and, unless `all`, that no new machine could come from either.
     fn prune_templates(&self, registry: &mut Registry, all: bool, dry_run: bool) -> Result<Vec<PrunedItem>> {
-        let machines = registry.machines()?;
+        let (machines, kept) = (registry.machines()?, registry.live_templates()?);
         let templates = self.dirs().templates();
         let mut removed = Vec::new();
         for name in folders(&templates) {
             let key = name.trim_end_matches(PARTIAL_SUFFIX);
-            if machines.iter().any(|machine| machine.template == key) {
+            if kept.iter().any(|kept| kept == key) || machines.iter().any(|machine| machine.template == key) {
                 continue;
             }
             // A template without a readable record, or one that was never finished, is of use to nobody.

@@ -3,9 +3,15 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 pub use pyro_store::IdError as TextError;
-use pyro_store::{IdError, LabelKey, LabelValue};
+use pyro_store::{IdError, LabelKey, LabelValue, SnapshotName};
+pub use pyro_tree::PATCH_MAX_BYTES;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+pub use crate::{
+    content::{FILE_TEXT_MAX_BYTES, FileText, Glob, LineRange, PatchText, SearchPattern},
+    workspace_path::{WorkspacePath, WorkspacePathError},
+};
 
 /// Folder in the guest in which commands run.
 pub const GUEST_WORKSPACE: &str = "/workspace";
@@ -85,6 +91,47 @@ impl fmt::Display for WorkspaceReference {
 }
 
 text!(WorkspaceReference);
+
+/// Names a snapshot of a workspace, or its `baseline`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotReference(String);
+
+impl SnapshotReference {
+    /// What every workspace can be reset to and compared with.
+    pub const BASELINE: &str = "baseline";
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name of the snapshot; `None` is the baseline.
+    #[must_use]
+    pub fn name(&self) -> Option<SnapshotName> {
+        self.0.parse().ok()
+    }
+}
+
+impl FromStr for SnapshotReference {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text != Self::BASELINE {
+            text.parse::<SnapshotName>()?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for SnapshotReference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+text!(SnapshotReference);
 
 /// An absolute path in the guest. There is no way from it to a path of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -95,6 +95,14 @@ impl Workspace {
         Ok(status)
     }
 
+    /// Returns what the registry knows of the workspace: a machine that has just begun to run is not asked how much memory it takes, which
+    /// costs as much as a tenth of making it.
+    pub(crate) async fn status_on_record(&self) -> Result<WorkspaceStatus> {
+        let id = self.id.clone();
+        let describe = move |pyro: &Pyro, registry: &mut Registry| describe(pyro, registry, &registry.workspace(&id)?);
+        self.pyro.store(describe).await.map_err(|error| error.about(&self.label))
+    }
+
     /// Asks the supervisor how it is.
     pub(crate) async fn inspect(&self, record: &WorkspaceRecord) -> Inspected {
         let Some(machine) = record.machine.as_ref().filter(|_| record.state == StoredState::Running) else { return Inspected::Absent };
@@ -198,14 +206,7 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         network_policy: if shape.network_card { "egress" } else { "off" }.to_owned(),
         execution_mode: ExecutionMode::Guest,
         accelerator: shape.accelerator.to_string(),
-        workspace_seed: WorkspaceSeed {
-            mode: "empty".to_owned(),
-            seed_path: None,
-            origin_kind: "empty".to_owned(),
-            origin_ref: None,
-            entry_count: 0,
-            bytes_written: 0,
-        },
+        workspace_seed: seed(record),
         secrets: Vec::new(),
         command_count: record.command_count,
         running_command_count: running,
@@ -222,6 +223,27 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         memory_used_bytes: None,
         host_disk_full: false,
     })
+}
+
+fn seed(record: &WorkspaceRecord) -> WorkspaceSeed {
+    match &record.seed {
+        None => WorkspaceSeed {
+            mode: "empty".to_owned(),
+            seed_path: None,
+            origin_kind: "empty".to_owned(),
+            origin_ref: None,
+            entry_count: 0,
+            bytes_written: 0,
+        },
+        Some(seed) => WorkspaceSeed {
+            mode: "seeded".to_owned(),
+            seed_path: Some(seed.path.clone()),
+            origin_kind: seed.origin_kind.clone(),
+            origin_ref: seed.origin_ref.clone(),
+            entry_count: seed.entry_count,
+            bytes_written: seed.bytes_written,
+        },
+    }
 }
 
 /// Returns what a workspace takes on the host's disk beyond what it shares: its overlays and its journal.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! config   config.toml
-//! data     environments/  templates/  layers/
+//! data     environments/  templates/  layers/  checkpoints/ID/{memory,state,checkpoint.json}
 //! cache    downloaded packages
-//! state    registry.sqlite  workspaces/ID/output/  reserve
+//! state    registry.sqlite  workspaces/ID/{output/,seed.json,apply/}  reserve
 //! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
 //! ```
 
@@ -68,9 +68,17 @@ impl Dirs {
     /// # Errors
     /// A folder cannot be made.
     pub fn create(&self) -> StoreResult<()> {
-        for folder in
-            [&self.data, &self.cache, &self.state, &self.runtime, &self.templates(), &self.layers(), &self.machines(), &self.workspaces()]
-        {
+        for folder in [
+            &self.data,
+            &self.cache,
+            &self.state,
+            &self.runtime,
+            &self.templates(),
+            &self.layers(),
+            &self.checkpoints(),
+            &self.machines(),
+            &self.workspaces(),
+        ] {
             if !folder.is_dir() {
                 std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
                     std::io::Error::new(error.kind(), format!("cannot make the folder `{}`: {error}", folder.display()))
@@ -108,6 +116,18 @@ impl Dirs {
     #[must_use]
     pub fn layers(&self) -> PathBuf {
         self.data.join("layers")
+    }
+
+    /// Returns the folder of live snapshots' memory.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.data.join("checkpoints")
+    }
+
+    /// Returns the manifest of what a workspace was seeded with.
+    #[must_use]
+    pub fn seed_manifest(&self, id: &WorkspaceId) -> PathBuf {
+        self.workspace(id).join("seed.json")
     }
 
     /// Returns the folder of all machines' locks, sockets and logs.

@@ -71,6 +71,22 @@ pub enum StoreError {
         /// The sequence asked for.
         sequence: u64,
     },
+    /// The workspace has no such snapshot.
+    #[error("workspace `{workspace}` has no snapshot `{name}`")]
+    SnapshotNotFound {
+        /// Its id.
+        workspace: String,
+        /// The name asked for.
+        name: String,
+    },
+    /// The workspace has a snapshot of this name.
+    #[error("workspace `{workspace}` has a snapshot `{name}` already")]
+    SnapshotExists {
+        /// Its id.
+        workspace: String,
+        /// The name.
+        name: String,
+    },
     /// A stored value cannot be read.
     #[error("the registry holds an unreadable {what} `{value}`")]
     Corrupt {
@@ -98,9 +114,9 @@ impl StoreError {
                 _ => ErrorKind::Io,
             },
             Self::RegistryNewer { .. } => ErrorKind::Incompatible,
-            Self::WorkspaceNotFound { .. } | Self::CommandNotFound { .. } => ErrorKind::NotFound,
+            Self::WorkspaceNotFound { .. } | Self::CommandNotFound { .. } | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
             Self::WorkspaceAmbiguous { .. } => ErrorKind::InvalidArgument,
-            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
+            Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::WrongState { .. } | Self::StandbyLimit => ErrorKind::WrongState,
             Self::Corrupt { .. } => ErrorKind::Internal,
         }

@@ -122,6 +122,45 @@ text_type!(
         && !value.chars().any(char::is_control)
 );
 
+text_type!(
+    /// Name of a snapshot, unique in its workspace. `baseline` is reserved: it is what every workspace can be reset to.
+    SnapshotName, "snapshot name", "1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit, and not `baseline`",
+    |value| is_snapshot_name(value) && value != "baseline"
+);
+
+fn is_snapshot_name(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    (1..=64).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+impl SnapshotName {
+    /// Makes the name of a fork's own checkpoint, which no user can give.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self(format!(".fork-{}", random_hex(16)))
+    }
+
+    /// Tells whether it is a fork's own.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with('.')
+    }
+
+    /// Takes a name from a client of the same user, which has checked it; a fork's own is allowed.
+    #[must_use]
+    pub const fn from_client(name: String) -> Self {
+        Self(name)
+    }
+
+    /// Takes a name from the registry, where forks' own occur, too.
+    #[must_use]
+    pub(crate) const fn stored(name: String) -> Self {
+        Self(name)
+    }
+}
+
 impl WorkspaceId {
     /// Makes a new id.
     #[must_use]
@@ -139,6 +178,11 @@ impl MachineId {
 }
 
 impl LayerId {
+    /// Returns the id of a shared blank.
+    pub(crate) fn blank(role: &str, gib: u64) -> Self {
+        Self(format!("blank-{role}-{gib}"))
+    }
+
     /// Makes a new id.
     #[must_use]
     pub fn random() -> Self {

@@ -3,6 +3,7 @@
 //! Both sides of the contract use it: clients (`pyro-sdk`) to find and claim, supervisors (`pyro-host`) to publish. The one process it
 //! starts is a supervisor, because clients and supervisors both do; everything here is synchronous and short.
 
+mod checkpoint;
 mod dirs;
 mod error;
 mod files;
@@ -18,19 +19,20 @@ mod shape;
 mod socket;
 mod start;
 
+pub use checkpoint::CheckpointRecord;
 pub use dirs::Dirs;
 pub use error::{StoreError, StoreResult};
 pub use files::{remove_if_present, write_atomically};
 pub use host_facts::{boot_id, file_identity};
-pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, WorkspaceId, WorkspaceName};
+pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, SnapshotName, WorkspaceId, WorkspaceName};
 pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
 pub use lock::{FileLock, MachineLock};
 pub use reap::{Reaped, reap};
 pub use registry::{
-    CommandEnd, CommandRecord, DiskRole, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState, NewMachine, NewWorkspace,
-    OnExpire, Registry, WorkspaceRecord, WorkspaceState,
+    CarriedCommand, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState,
+    NewMachine, NewWorkspace, OnExpire, Registry, ResetTarget, SeedRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
 };
-pub use settings::{Settings, SupervisorArguments};
+pub use settings::{Resume, Settings, SupervisorArguments};
 pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};
 pub use socket::{bind_listener, connect_stream};
 pub use start::{INHERITED_LISTENER, INHERITED_LOCK, start_supervisor};

@@ -3,6 +3,9 @@
 
 use crate::{Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceState, registry::now_ms, remove_if_present};
 
+/// How long a fork may take: its checkpoint is removed after that, whoever made it.
+const FORK_MAX_MS: i64 = 15 * 60 * 1000;
+
 /// What a run of [`reap`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
@@ -22,11 +25,11 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
     let mut reaped = Reaped::default();
     for machine in registry.machines()? {
         let folder = dirs.machine(&machine.id);
-        // The lock is taken, by the client that starts the machine, before the row is written.
-        let dead = !folder.is_dir() || FileLock::try_acquire(&folder.join("lock"))?.is_some();
-        if dead {
+        if is_dead(&folder)? {
             bury(dirs, registry, &machine, &mut reaped)?;
             reaped.machines += 1;
+        } else if is_superseded(registry, &machine) {
+            end_superseded(&folder, &machine)?;
         }
     }
     let now = now_ms();
@@ -39,14 +42,52 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
             registry.remove_workspace(&workspace.id)?;
             reaped.workspaces += 1;
         }
+        for snapshot in registry.all_snapshots(&workspace.id)?.iter().filter(|snapshot| snapshot.name.is_internal()) {
+            if now - snapshot.created_at_ms > FORK_MAX_MS {
+                reaped.layers += registry.retire_snapshot(dirs, &workspace.id, &snapshot.name)?;
+            }
+        }
         if workspace.machine.is_none() && workspace.state == WorkspaceState::Starting && now - workspace.last_activity_at_ms > 60_000 {
             registry.mark_stopped(&workspace.id, "the client that started it went away")?;
         }
     }
-    if reaped != Reaped::default() {
+    if reaped == Reaped::default() {
+        sweep_remnants(dirs, registry)?;
+    } else {
         reaped.layers = sweep(dirs, registry)?;
     }
     Ok(reaped)
+}
+
+/// Tells whether nobody holds a machine's lock. The client that starts the machine takes it before the row is written.
+fn is_dead(folder: &std::path::Path) -> StoreResult<bool> {
+    if !folder.is_dir() {
+        return Ok(true);
+    }
+    match FileLock::try_acquire(&folder.join("lock")) {
+        Ok(lock) => Ok(lock.is_some()),
+        // Its supervisor has removed the folder between the two looks: the last but one thing it does.
+        Err(crate::StoreError::File { source }) if source.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a machine belongs to a workspace that has moved on to another machine.
+fn is_superseded(registry: &Registry, machine: &MachineRecord) -> bool {
+    let Some(id) = &machine.workspace else { return false };
+    registry.workspace(id).is_ok_and(|workspace| workspace.machine.as_ref() != Some(&machine.id))
+}
+
+/// Ends a machine that has lost its workspace and does not know, because the client that took it died before it said so.
+fn end_superseded(folder: &std::path::Path, machine: &MachineRecord) -> StoreResult<()> {
+    let pid = machine.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    // The lock is still held, so the process that wrote this number into the row is still there: it cannot be another's.
+    if let Some(pid) = pid
+        && !is_dead(folder)?
+    {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    Ok(())
 }
 
 fn bury(dirs: &Dirs, registry: &mut Registry, machine: &MachineRecord, reaped: &mut Reaped) -> StoreResult<()> {
@@ -72,10 +113,7 @@ fn bury(dirs: &Dirs, registry: &mut Registry, machine: &MachineRecord, reaped: &
 
 /// Removes a machine's folder, then its row.
 fn remove_machine_files(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<()> {
-    match fs_err::remove_dir_all(dirs.machine(&machine.id)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        Ok(()) | Err(_) => {}
-    }
+    remove_folder(&dirs.machine(&machine.id))?;
     registry.remove_machine(&machine.id)
 }
 
@@ -98,6 +136,19 @@ impl Registry {
         sweep(dirs, self).map(drop)
     }
 
+    /// Removes a snapshot, the memory it kept and the layers only it held; returns the number of layers.
+    ///
+    /// # Errors
+    /// There is none of this name, or a file or the registry cannot be written.
+    pub fn retire_snapshot(&mut self, dirs: &Dirs, workspace: &crate::WorkspaceId, name: &crate::SnapshotName) -> StoreResult<usize> {
+        let snapshot = self.snapshot(workspace, name)?;
+        self.delete_snapshot(workspace, name)?;
+        if let Some(checkpoint) = &snapshot.checkpoint {
+            remove_folder(&dirs.checkpoints().join(checkpoint))?;
+        }
+        sweep(dirs, self)
+    }
+
     /// Frees layers and files of workspaces that nothing refers to; returns the number of layers.
     ///
     /// # Errors
@@ -112,16 +163,75 @@ fn sweep(dirs: &Dirs, registry: &mut Registry) -> StoreResult<usize> {
     for layer in &layers {
         remove_if_present(&dirs.layers().join(layer.file_name()))?;
     }
+    sweep_checkpoints(dirs, registry)?;
+    sweep_remnants(dirs, registry)?;
     let known: std::collections::HashSet<String> = registry.workspaces()?.into_iter().map(|workspace| workspace.id.into()).collect();
     if let Ok(folders) = std::fs::read_dir(dirs.workspaces()) {
         for folder in folders.flatten() {
             if !known.contains(&*folder.file_name().to_string_lossy()) {
-                match fs_err::remove_dir_all(folder.path()) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                    Ok(()) | Err(_) => {}
-                }
+                remove_folder(&folder.path())?;
             }
         }
     }
     Ok(layers.len())
+}
+
+/// Removes what killed clients and supervisors left beside the layers: seeds and overlays without a row. Whoever makes one enters it within
+/// seconds, and a large seed within minutes.
+fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
+    const REMNANT_AGE: std::time::Duration = std::time::Duration::from_secs(3600);
+    let Ok(entries) = std::fs::read_dir(dirs.layers()) else { return Ok(()) };
+    let old: Vec<_> = entries
+        .flatten()
+        .filter(|entry| {
+            let age = entry.metadata().ok().and_then(|status| status.modified().ok()).and_then(|time| time.elapsed().ok());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let orphaned = writer(&name).is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+            orphaned || age.is_some_and(|age| age > REMNANT_AGE) && !name.starts_with("empty-")
+        })
+        .collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    let known: std::collections::HashSet<String> = registry.layers()?.iter().map(crate::LayerRecord::file_name).collect();
+    for entry in old.iter().filter(|entry| !known.contains(&*entry.file_name().to_string_lossy())) {
+        if entry.path().is_dir() {
+            remove_folder(&entry.path())?;
+        } else {
+            remove_if_present(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns who writes a seed: its working files are named after the process.
+fn writer(name: &str) -> Option<u32> {
+    name.split_once(".partial-")?.1.split('-').next()?.parse().ok()
+}
+
+/// Removes the memory of live snapshots that are gone. One that is being written is named after the machine that writes it.
+fn sweep_checkpoints(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
+    let Ok(folders) = std::fs::read_dir(dirs.checkpoints()) else { return Ok(()) };
+    // Listed before the registry is asked: what is published in between is not taken for a remnant.
+    let folders: Vec<_> = folders.flatten().collect();
+    if folders.is_empty() {
+        return Ok(());
+    }
+    let known = registry.checkpoints()?;
+    let machines = registry.machines()?;
+    for folder in folders {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let writing = machines.iter().any(|machine| name.starts_with(machine.id.as_str()) && !is_superseded(registry, machine));
+        if !known.contains(&name) && !writing {
+            remove_folder(&folder.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &std::path::Path) -> StoreResult<()> {
+    match fs_err::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dirs, MachineId, Retention};
+use crate::{Dirs, LayerId, MachineId, Retention};
 
 /// Resolved configuration, flags over environment over `config.toml` over defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,4 +40,18 @@ pub struct SupervisorArguments {
     pub dirs: Dirs,
     /// Resolved configuration.
     pub settings: Settings,
+    /// Set for a machine that goes on where a live snapshot was taken.
+    #[serde(default)]
+    pub resume: Option<Resume>,
+}
+
+/// Where a machine goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Name of the checkpoint's folder.
+    pub checkpoint: String,
+    /// What is below the machine's overlay of the disk of root changes.
+    pub root_layer: LayerId,
+    /// What is below the machine's overlay of `/workspace`.
+    pub workspace_layer: LayerId,
 }

@@ -1,5 +1,5 @@
-//! The device requests the guest agent makes and no kept library wraps: random pool, block cache,
-//! loopback link.
+//! The requests to devices and file systems the guest agent makes and no kept library wraps: random pool, block cache, freezing and
+//! writing out, loopback link.
 //!
 //! Every function borrows the descriptor it works on and touches no other state of the process.
 
@@ -11,6 +11,10 @@ use std::os::fd::{AsFd, AsRawFd as _};
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 const BLKFLSBUF: libc::Ioctl = 0x1261;
+
+/// `_IOWR('X', 119, int)` and `_IOWR('X', 120, int)` of `linux/fs.h`.
+const FIFREEZE: libc::Ioctl = 0xC004_5877;
+const FITHAW: libc::Ioctl = 0xC004_5878;
 
 /// Most bytes of entropy one request mixes in; the kernel's pool holds 256 bits, so this is generous.
 const ENTROPY_MAX_BYTES: usize = 512;
@@ -51,6 +55,35 @@ pub fn flush_block_buffers(disk: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKFLSBUF, 0) })
 }
 
+/// Flushes the file system `file` lies on and lets nobody write to it until it is thawed; whoever tries sleeps. Needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// What the kernel answers: `EBUSY` when it is frozen already.
+pub fn freeze_file_system(file: impl AsFd) -> io::Result<()> {
+    // SAFETY: FIFREEZE ignores its argument.
+    check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FIFREEZE, 0) })
+}
+
+/// Undoes [`freeze_file_system`].
+///
+/// # Errors
+/// What the kernel answers: `EINVAL` when it is not frozen.
+pub fn thaw_file_system(file: impl AsFd) -> io::Result<()> {
+    // SAFETY: FITHAW ignores its argument.
+    check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FITHAW, 0) })
+}
+
+/// Writes a file's content to its device and waits for that, without a commit of the journal: on an ordered journal, whatever is done
+/// to the file's name afterwards reaches the disk after the content (sync_file_range(2)).
+///
+/// # Errors
+/// What the kernel answers, for example `ENOSPC` when blocks are allocated only now.
+pub fn write_out(file: impl AsFd) -> io::Result<()> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: takes numbers only; a length of 0 means to the end.
+    check(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
+}
+
 /// Brings the loopback link up; the kernel gives it 127.0.0.1 and ::1 by itself.
 ///
 /// # Errors
@@ -81,5 +114,6 @@ mod tests {
         let null = File::open("/dev/null").expect("/dev/null opens");
         assert!(reseed_random(&null, &[0; 600]).is_err());
         assert!(flush_block_buffers(&null).is_err());
+        assert!(write_out(&null).is_err());
     }
 }

@@ -11,7 +11,8 @@ use pyro_proto::{
     error::{ErrorKind, Failure},
     limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
     v1::{
-        AttachRequest, ExecInput, ExecOutput, HelloRequest, PrepareFreezeRequest, ShutdownRequest, WarmRequest, guest_client::GuestClient,
+        AttachRequest, ChangeAnswer, ChangeInput, ExecInput, ExecOutput, FreezeAnswer, FreezeRequest, HelloRequest, ListFilesAnswer,
+        ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownRequest, WarmRequest, guest_client::GuestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -29,6 +30,10 @@ const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
 const ALIVE_DEADLINE: Duration = Duration::from_secs(5);
 /// The agent answers before it starts the process.
 const EXEC_START_DEADLINE: Duration = Duration::from_secs(20);
+/// A page of a listing or the first bytes of a file; a cold disk and a loaded host make seconds of it.
+const FILES_DEADLINE: Duration = Duration::from_secs(60);
+/// Freezing flushes what is dirty first. A guest that writes as fast as it can was seen to need seconds.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(60);
 /// Every dirty page of both disks may have to be written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -88,13 +93,56 @@ impl Agent {
 
     /// Gives the guest its identity and mounts the workspace's disks.
     pub(crate) async fn attach(&self, hostname: String, machine_id: String) -> HostResult<()> {
-        let mut entropy = vec![0; 64];
-        rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty()).doing("draw entropy for the guest")?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let request = AttachRequest { clock_ns, entropy: entropy.into(), hostname, machine_id };
+        let request = identity(hostname, machine_id)?;
         let call = async { self.client.clone().attach(request).await.map_err(|status| refused(&status, "mounting its disks")) };
         within(ATTACH_DEADLINE, "mounting its disks", call).await.map(drop)
+    }
+
+    /// Brings a guest that was frozen with its workspace into the present, under another identity; returns the commands that go on.
+    pub(crate) async fn wake(&self, hostname: String, machine_id: String) -> HostResult<Vec<u64>> {
+        let request = identity(hostname, machine_id)?;
+        let call = async { self.client.clone().wake(request).await.map_err(|status| refused(&status, "waking up")) };
+        within(ATTACH_DEADLINE, "waking up", call).await.map(|answer| answer.into_inner().commands)
+    }
+
+    /// Lists files.
+    pub(crate) async fn list_files(&self, request: ListFilesRequest) -> HostResult<tonic::Streaming<ListFilesAnswer>> {
+        let call = async { self.client.clone().list_files(request).await.map_err(|status| passed_on(&status)) };
+        within(FILES_DEADLINE, "listing files", call).await.map(tonic::Response::into_inner)
+    }
+
+    /// Reads files.
+    pub(crate) async fn read_files(&self, request: ReadFilesRequest) -> HostResult<tonic::Streaming<ReadFilesAnswer>> {
+        let call = async { self.client.clone().read_files(request).await.map_err(|status| passed_on(&status)) };
+        within(FILES_DEADLINE, "reading files", call).await.map(tonic::Response::into_inner)
+    }
+
+    /// Changes files, all or none. Has no deadline of its own: a push may be as large as the disk, and its client may give up.
+    pub(crate) async fn change(&self, input: mpsc::Receiver<ChangeInput>) -> HostResult<ChangeAnswer> {
+        let answer = self.client.clone().change(ReceiverStream::new(input)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| passed_on(&status))
+    }
+
+    /// Freezes the file systems of both disks until the answer is dropped.
+    pub(crate) async fn freeze(&self) -> HostResult<Frozen> {
+        self.freeze_disks(FreezeRequest { root: true, workspace: true, max_ms: milliseconds(FREEZE_DEADLINE) }).await
+    }
+
+    /// Freezes the file system of `/workspace` until the answer is dropped, at most for `limit`.
+    pub(crate) async fn freeze_workspace(&self, limit: Duration) -> HostResult<Frozen> {
+        self.freeze_disks(FreezeRequest { root: false, workspace: true, max_ms: milliseconds(limit) }).await
+    }
+
+    async fn freeze_disks(&self, request: FreezeRequest) -> HostResult<Frozen> {
+        let freeze = async {
+            let refuse = |status: tonic::Status| refused(&status, "freezing its file systems");
+            let mut answers = self.client.clone().freeze(request).await.map_err(refuse)?.into_inner();
+            match answers.message().await.map_err(refuse)? {
+                Some(FreezeAnswer {}) => Ok(Frozen { answers }),
+                None => Err(HostError::WrongState { problem: "the guest did not freeze its file systems".into() }),
+            }
+        };
+        within(FREEZE_DEADLINE, "freezing its file systems", freeze).await
     }
 
     /// Runs a command; output is read from the returned stream, which ends after its exit.
@@ -122,6 +170,47 @@ impl Agent {
         let call = async { self.client.clone().shutdown(request).await.map_err(|status| refused(&status, "shutting down")) };
         within(SYNC_DEADLINE + grace, "shutting down", call).await.map(|answer| answer.into_inner().clean)
     }
+}
+
+/// Guest file systems at rest; they go on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    answers: tonic::Streaming<FreezeAnswer>,
+}
+
+impl Frozen {
+    /// Resolves when the guest has let go by itself.
+    pub(crate) async fn ended(&mut self) {
+        drop(self.answers.message().await);
+    }
+
+    /// Tells whether the guest has not said that it let go.
+    pub(crate) fn holds(&mut self) -> bool {
+        use std::{
+            future::Future as _,
+            pin::pin,
+            task::{Context, Poll, Waker},
+        };
+        let ended = pin!(self.ended());
+        matches!(ended.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn identity(hostname: String, machine_id: String) -> HostResult<AttachRequest> {
+    let mut entropy = vec![0; 64];
+    rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty()).doing("draw entropy for the guest")?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    Ok(AttachRequest { clock_ns, entropy: entropy.into(), hostname, machine_id })
+}
+
+/// A refusal that is the client's business: kind and words reach it as they are.
+fn passed_on(status: &tonic::Status) -> HostError {
+    HostError::PassedOn { source: Failure::from_status(status, ErrorKind::MachineFailed) }
 }
 
 fn refused(status: &tonic::Status, doing: &'static str) -> HostError {

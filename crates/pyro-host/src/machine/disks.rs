@@ -35,20 +35,29 @@ pub(crate) struct Overlays {
 }
 
 /// Makes the empty overlays of a machine and registers the two that may outlive it.
-pub(crate) async fn create_overlays(dirs: &Dirs, registry: &std::sync::Mutex<Registry>, machine: &MachineId) -> HostResult<Overlays> {
-    let layer = |gib: u64| LayerRecord { id: LayerId::random(), parent: None, format: "qcow2".into(), size_bytes: gib << 30 };
-    let (root, workspace) = (layer(TEMPLATE_ROOT_GIB), layer(TEMPLATE_WORKSPACE_GIB));
+pub(crate) async fn create_overlays(
+    dirs: &Dirs,
+    registry: &std::sync::Mutex<Registry>,
+    machine: &MachineId,
+    root_gib: u64,
+    workspace_gib: u64,
+) -> HostResult<Overlays> {
+    let (root, workspace) = (new_overlay(None, root_gib << 30), new_overlay(None, workspace_gib << 30));
     crate::lock(registry).insert_machine_layers(machine, &root, &workspace)?;
-    let mut descriptors = Vec::new();
-    for layer in [&root, &workspace] {
-        let path = dirs.layers().join(layer.file_name());
-        fs_err::copy(empty_overlay(dirs, layer.size_bytes).await?, &path).doing("make a disk overlay")?;
-        descriptors.push(open(&path, OFlags::RDWR)?);
-    }
-    let scratch = create_scratch(dirs).await?;
-    let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next().expect("two were pushed");
-    Ok(Overlays { root: next(), workspace: next(), scratch })
+    let (root, workspace) = (create_overlay(dirs, &root).await?, create_overlay(dirs, &workspace).await?);
+    Ok(Overlays { root, workspace, scratch: create_scratch(dirs).await? })
+}
+
+/// Returns the record of an overlay that is still to be made.
+pub(crate) fn new_overlay(parent: Option<LayerId>, size_bytes: u64) -> LayerRecord {
+    LayerRecord { id: LayerId::random(), parent, format: "qcow2".into(), size_bytes }
+}
+
+/// Makes an overlay's file, empty, and opens it for the one machine that will write it.
+pub(crate) async fn create_overlay(dirs: &Dirs, layer: &LayerRecord) -> HostResult<OwnedFd> {
+    let path = dirs.layers().join(layer.file_name());
+    fs_err::copy(empty_overlay(dirs, layer.size_bytes).await?, &path).doing("make a disk overlay")?;
+    open(&path, OFlags::RDWR)
 }
 
 /// Makes overlays for a template: without names, gone with the process.
@@ -114,13 +123,15 @@ pub(crate) enum Blank {
 
 /// Returns the shared blank file system of this size, made once.
 pub(crate) async fn blank(dirs: &Dirs, registry: &std::sync::Mutex<Registry>, blank: Blank) -> HostResult<LayerRecord> {
-    let (name, label, size_bytes) = match blank {
-        Blank::Root { gib } => (format!("blank-root-{gib}"), "pyro-root", gib << 30),
-        Blank::Workspace { gib } => (format!("blank-workspace-{gib}"), "pyro-workspace", gib << 30),
-        Blank::Scratch => ("blank-scratch".to_owned(), "pyro-scratch", SCRATCH_BYTES),
+    let (layer, label) = match blank {
+        Blank::Root { gib } => (LayerRecord::blank_root(gib), "pyro-root"),
+        Blank::Workspace { gib } => (LayerRecord::blank_workspace(gib), "pyro-workspace"),
+        Blank::Scratch => {
+            let id: LayerId = "blank-scratch".parse().expect("made of letters and a dash");
+            (LayerRecord { id, parent: None, format: "raw".into(), size_bytes: SCRATCH_BYTES }, "pyro-scratch")
+        }
     };
-    let id: LayerId = name.parse().expect("made of letters, digits and dashes");
-    let layer = LayerRecord { id, parent: None, format: "raw".into(), size_bytes };
+    let size_bytes = layer.size_bytes;
     crate::lock(registry).insert_layer(&layer)?;
     let path = dirs.layers().join(layer.file_name());
     if !path.exists() {
@@ -146,7 +157,8 @@ fn check_header(file: &OwnedFd, layer: &LayerRecord) -> HostResult<()> {
     let number = |at: usize, length: usize| header[at..at + length].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     let sound = header.starts_with(b"QFI\xfb")
         && number(4, 4) == 3
-        && number(8, 8) == 0
+        // An empty name is what QEMU leaves when it was told to write none.
+        && (number(8, 8) == 0 || number(16, 4) == 0)
         && number(32, 4) == 0
         && number(72, 8) & !KNOWN_FEATURES == 0;
     if sound { Ok(()) } else { Err(HostError::LayerTampered { layer: layer.id.to_string() }) }

@@ -1,21 +1,28 @@
 //! One virtual machine. Nothing above this module knows that it is QEMU: what it offers is a byte stream to the agent, disks that can be
 //! hung under it, and an end.
 
+pub(crate) mod checkpoint;
 mod command_line;
 pub(crate) mod disks;
 pub(crate) mod handoff;
 mod memory;
+pub(crate) mod pages;
 mod process;
 mod qmp;
 pub(crate) mod template;
 
 use std::{
-    os::fd::AsFd as _,
+    collections::BTreeMap,
+    os::fd::{AsFd as _, AsRawFd as _},
     os::unix::net::UnixStream as StdUnixStream,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use pyro_store::{Dirs, LayerRecord, MachineShape};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -35,6 +42,8 @@ pub(crate) struct Machine {
     kill: mpsc::Sender<()>,
     ended: watch::Receiver<Option<String>>,
     next_fdset: AtomicU32,
+    /// Nodes of each disk's chain, topmost first.
+    chains: Mutex<BTreeMap<&'static str, Vec<String>>>,
     console: process::Tail,
 }
 
@@ -74,7 +83,7 @@ impl Machine {
             };
             drop(end_sender.send(Some(error.to_string().trim_start_matches("QEMU ended ").to_owned())));
         });
-        let machine = Self { qmp, pid, kill, ended, next_fdset: AtomicU32::new(FIRST_FDSET), console };
+        let machine = Self { qmp, pid, kill, ended, next_fdset: AtomicU32::new(FIRST_FDSET), chains: Mutex::default(), console };
         match machine.qmp.negotiate().await {
             Ok(()) => Ok((machine, Ports { agent, events })),
             Err(error) => Err(machine.explain(error).await),
@@ -110,6 +119,99 @@ impl Machine {
         }
     }
 
+    /// Stops the guest between two instructions.
+    pub(crate) async fn pause(&self) -> HostResult<()> {
+        self.qmp.execute("stop", json!({})).await.map(drop)
+    }
+
+    /// Returns the state of all devices of a paused guest, memory and disks not included. The guest can go on after it.
+    pub(crate) async fn device_state(&self) -> HostResult<Vec<u8>> {
+        /// 16–18 KB for our machines; a QEMU taken over by its guest may write anything.
+        const STATE_MAX_BYTES: u64 = 16 << 20;
+        let state = memfd_create("pyro-state", MemfdFlags::CLOEXEC).doing("make room for device state")?;
+        // An fd set hands out a descriptor only for the very access mode it was opened with.
+        let write_only = rustix::fs::open(format!("/proc/self/fd/{}", state.as_raw_fd()), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing("make room for device state")?;
+        let fdset = self.add_fd(write_only.as_fd()).await?;
+        // Not `live`: that would give up the disks.
+        let arguments = json!({ "filename": format!("/dev/fdset/{fdset}"), "live": false });
+        self.qmp.execute("xen-save-devices-state", arguments).await?;
+        drop(self.qmp.execute("remove-fd", json!({ "fdset-id": fdset })).await);
+        let mut bytes = Vec::new();
+        let mut file = std::fs::File::from(state);
+        std::io::Seek::rewind(&mut file).doing("read device state")?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(&mut file, STATE_MAX_BYTES), &mut bytes).doing("read device state")?;
+        Ok(bytes)
+    }
+
+    async fn add_fd(&self, descriptor: std::os::fd::BorrowedFd<'_>) -> HostResult<u32> {
+        let fdset = self.next_fdset.fetch_add(1, Ordering::Relaxed);
+        self.qmp.execute_with("add-fd", json!({ "fdset-id": fdset }), descriptor).await?;
+        Ok(fdset)
+    }
+
+    /// Puts an empty overlay on a disk in use: what was there until now is only read from then on. Costs a few milliseconds.
+    pub(crate) async fn overlay(&self, disk: Disk, overlay: std::os::fd::BorrowedFd<'_>) -> HostResult<()> {
+        let fdset = self.add_fd(overlay).await?;
+        let name = format!("{}-{fdset}", disk.node());
+        let file = json!({
+            "driver": "file", "node-name": format!("{name}-file"), "filename": format!("/dev/fdset/{fdset}"), "auto-read-only": false,
+        });
+        self.qmp.execute("blockdev-add", json!({ "driver": "qcow2", "node-name": name, "file": file, "backing": null })).await?;
+        self.qmp.execute("blockdev-snapshot", json!({ "node": self.chain(disk)[0], "overlay": name })).await?;
+        let below = self.chain(disk);
+        crate::lock(&self.chains).insert(disk.node(), std::iter::once(name).chain(below).collect());
+        Ok(())
+    }
+
+    /// Returns the nodes of a disk, the one its device writes to first.
+    fn chain(&self, disk: Disk) -> Vec<String> {
+        crate::lock(&self.chains).get(disk.node()).cloned().unwrap_or_else(|| vec![disk.node().to_owned()])
+    }
+
+    /// Copies what the `count` layers below a disk's top hold into the top, and lets go of them. The guest runs on meanwhile. Called off, what
+    /// was copied stays above what it was copied from, and the chain as it was.
+    pub(crate) async fn pull_up(&self, disk: Disk, count: usize, called_off: &AtomicBool) -> HostResult<()> {
+        const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+        let chain = self.chain(disk);
+        let Some(base) = chain.get(count + 1) else {
+            return Err(HostError::WrongState { problem: "the disk has no such layer".into() });
+        };
+        let job = format!("pull-{}", disk.node());
+        // It would write the base's name into the header otherwise; the registry alone knows the chain.
+        let arguments = json!({ "job-id": job, "device": chain[0], "base-node": base, "backing-file": "", "auto-dismiss": false });
+        self.qmp.execute("block-stream", arguments).await?;
+        loop {
+            let jobs = self.qmp.execute("query-jobs", json!({})).await?;
+            let own = jobs.as_array().and_then(|jobs| jobs.iter().find(|known| known["id"] == job.as_str()));
+            match own.and_then(|own| own["status"].as_str()) {
+                Some("concluded") => {
+                    let failure = own.and_then(|own| own["error"].as_str()).map(|reason| reason.chars().take(500).collect::<String>());
+                    self.qmp.execute("job-dismiss", json!({ "id": job })).await?;
+                    match failure {
+                        Some(reason) => return Err(HostError::Qmp { command: "block-stream", reason }),
+                        None => break,
+                    }
+                }
+                Some(_) => {
+                    if called_off.load(Ordering::SeqCst) {
+                        // It may have concluded just now, or be cancelled already.
+                        drop(self.qmp.execute("job-cancel", json!({ "id": job })).await);
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                None => return Err(HostError::Qmp { command: "block-stream", reason: "its job is gone".into() }),
+            }
+        }
+        for node in &chain[1..=count] {
+            // Nodes that came as part of a larger one went with it; they cannot be named any more.
+            drop(self.qmp.execute("blockdev-del", json!({ "node-name": node })).await);
+        }
+        let kept = chain.iter().take(1).chain(&chain[count + 1..]).cloned().collect();
+        crate::lock(&self.chains).insert(disk.node(), kept);
+        Ok(())
+    }
+
     /// Lets the guest run.
     pub(crate) async fn resume(&self) -> HostResult<()> {
         self.qmp.execute("cont", json!({})).await.map(drop)
@@ -119,12 +221,12 @@ impl Machine {
     pub(crate) async fn hang(&self, dirs: &Dirs, disk: Disk, chain: &[LayerRecord]) -> HostResult<()> {
         // Another chain may hang there already, so the name is a new one.
         let base = format!("{}-base-{}", disk.node(), self.next_fdset.fetch_add(1, Ordering::Relaxed));
+        let mut names = Vec::new();
         let mut node = Value::Null;
         for (depth, layer) in chain.iter().enumerate().rev() {
-            let fdset = self.next_fdset.fetch_add(1, Ordering::Relaxed);
-            let file = disks::open_layer(dirs, layer)?;
-            self.qmp.execute_with("add-fd", json!({ "fdset-id": fdset }), file.as_fd()).await?;
+            let fdset = self.add_fd(disks::open_layer(dirs, layer)?.as_fd()).await?;
             let name = if depth == 0 { base.clone() } else { format!("{base}-{depth}") };
+            names.insert(0, name.clone());
             let file = json!({
                 "driver": "file", "filename": format!("/dev/fdset/{fdset}"), "read-only": true, "auto-read-only": false, "locking": "off",
             });
@@ -136,7 +238,10 @@ impl Machine {
         }
         self.qmp.execute("blockdev-add", node).await?;
         let options = json!([{ "driver": "qcow2", "node-name": disk.node(), "file": format!("{}-file", disk.node()), "backing": base }]);
-        self.qmp.execute("blockdev-reopen", json!({ "options": options })).await.map(drop)
+        self.qmp.execute("blockdev-reopen", json!({ "options": options })).await?;
+        names.insert(0, disk.node().to_owned());
+        crate::lock(&self.chains).insert(disk.node(), names);
+        Ok(())
     }
 
     /// Announces another size of a disk to the guest.

@@ -7,12 +7,13 @@
 use std::{
     os::fd::{AsFd as _, OwnedFd},
     os::unix::net::UnixStream as StdUnixStream,
+    path::PathBuf,
     time::Duration,
 };
 
 use pyro_image::{Environment, Environments};
-use pyro_store::{Dirs, FileLock, MachineShape, Settings};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use pyro_store::{Dirs, FileLock, LayerRecord, MachineShape, Settings};
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -21,6 +22,7 @@ use super::{
     command_line::{Disk, Origin},
     disks::{self, Overlays},
     memory::{self, SealedMemory, TemplateMemory},
+    pages,
     process::Inheritance,
 };
 use crate::{
@@ -174,23 +176,8 @@ async fn freeze(machine: &Machine, ports: Ports) -> HostResult<Vec<u8>> {
         result = boot => result?,
         reason = machine.ended() => return Err(HostError::MachineEnded { status: "while booting".into(), detail: format!(": {reason}") }),
     }
-    machine.qmp.execute("stop", json!({})).await?;
-    let state = memfd_create("pyro-state", MemfdFlags::CLOEXEC).doing("make room for device state")?;
-    // An fd set hands out a descriptor only for the very access mode it was opened with.
-    let write_only = rustix::fs::open(
-        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&state)),
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .doing("make room for device state")?;
-    let fdset = super::FIRST_FDSET;
-    machine.qmp.execute_with("add-fd", json!({ "fdset-id": fdset }), write_only.as_fd()).await?;
-    machine.qmp.execute("xen-save-devices-state", json!({ "filename": format!("/dev/fdset/{fdset}") })).await?;
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::from(state);
-    std::io::Seek::rewind(&mut file).doing("read device state")?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(&mut file, 64 << 20), &mut bytes).doing("read device state")?;
-    Ok(bytes)
+    machine.pause().await?;
+    machine.device_state().await
 }
 
 fn store(dirs: &Dirs, shape: &MachineShape, environment: &Environment, memory: &OwnedFd, state: &[u8], boot: Duration) -> HostResult<()> {
@@ -218,7 +205,17 @@ fn store(dirs: &Dirs, shape: &MachineShape, environment: &Environment, memory: &
     write().inspect_err(|_| drop(std::fs::remove_dir_all(&aside)))
 }
 
-/// Restores a copy of the template with these overlays; the guest runs when this returns.
+/// Where a clone goes on that is not a fresh copy of its template.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// File of the pages that differ from the template's.
+    pub(crate) pages: PathBuf,
+    /// What hangs under the overlays of its disks, top first.
+    pub(crate) chains: Vec<(Disk, Vec<LayerRecord>)>,
+}
+
+/// Restores a copy of the template with these overlays, or with `checkpoint` a copy of a workspace's machine, whose device state
+/// `template` then holds; the guest runs when this returns.
 pub(crate) async fn restore(
     settings: &Settings,
     dirs: &Dirs,
@@ -226,6 +223,7 @@ pub(crate) async fn restore(
     template: Template,
     user_slot: u32,
     overlays: Overlays,
+    checkpoint: Option<Checkpoint>,
 ) -> HostResult<(Machine, Ports, SealedMemory)> {
     let environment = environment(dirs, shape)?;
     let inheritance = Inheritance {
@@ -238,6 +236,13 @@ pub(crate) async fn restore(
     };
     let (machine, ports) = Machine::start(&settings.qemu, shape, Origin::Clone, user_slot, inheritance).await?;
     let memory = template.memory.settle().await?;
+    if let Some(checkpoint) = &checkpoint {
+        let (pages, pid) = (checkpoint.pages.clone(), machine.pid());
+        tokio::task::spawn_blocking(move || pages::load(&pages, pid))
+            .await
+            .map_err(std::io::Error::from)
+            .doing("write the machine's memory")??;
+    }
     let state = in_memory(&template.state)?;
     machine.qmp.execute_with("getfd", json!({ "fdname": "state" }), state.as_fd()).await?;
     machine.qmp.execute("migrate-incoming", json!({ "uri": "fd:state" })).await?;
@@ -256,6 +261,10 @@ pub(crate) async fn restore(
             }
             Some(_) | None => tokio::time::sleep(Duration::from_micros(300)).await,
         }
+    }
+    for (disk, chain) in checkpoint.iter().flat_map(|checkpoint| &checkpoint.chains) {
+        // Only now: while a state is awaited, QEMU leaves its disks alone.
+        machine.hang(dirs, *disk, chain).await?;
     }
     machine.resume().await?;
     Ok((machine, ports, memory))

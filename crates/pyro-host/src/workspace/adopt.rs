@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pyro_store::{LayerRecord, WorkspaceId, WorkspaceRecord};
+use pyro_store::{LayerId, LayerRecord, WorkspaceId, WorkspaceRecord};
 
 use super::Supervisor;
 use crate::{
@@ -33,12 +33,33 @@ impl Supervisor {
         let (Some(own_root), Some(own_workspace)) = own.map_or((None, None), |own| (own.root_layer, own.workspace_layer)) else {
             return Err(HostError::WrongState { problem: "this machine has no disks of its own".into() });
         };
+        let carried = if let Some(resume) = &self.arguments.resume {
+            lock(&self.registry).set_layer_parent(&own_root, &resume.root_layer, record.root_disk_gib << 30)?;
+            lock(&self.registry).set_layer_parent(&own_workspace, &resume.workspace_layer, record.disk_gib << 30)?;
+            agent.wake(hostname(&record), format!("{id}{id}")).await?
+        } else {
+            self.hang_disks(machine, &record, own_root, own_workspace).await?;
+            agent.attach(hostname(&record), format!("{id}{id}")).await?;
+            Vec::new()
+        };
+        lock(&self.registry).adopt(&self.record.id, id)?;
+        let set_once = self.workspace.set(id.clone()).is_ok();
+        debug_assert!(set_once, "guarded by `adopting`");
+        self.take_over(carried).await;
+        self.activity.notify_waiters();
+        if self.arguments.resume.is_none() {
+            tokio::spawn(self.clone().replace_standby());
+        }
+        Ok(())
+    }
+
+    async fn hang_disks(&self, machine: &Machine, record: &WorkspaceRecord, own_root: LayerId, own_workspace: LayerId) -> HostResult<()> {
         let dirs = &self.arguments.dirs;
         for (disk, layer, template_gib, gib) in [
             (Disk::Root, own_root, TEMPLATE_ROOT_GIB, record.root_disk_gib),
             (Disk::Workspace, own_workspace, TEMPLATE_WORKSPACE_GIB, record.disk_gib),
         ] {
-            let chain = self.chain(&record, disk, gib).await?;
+            let chain = self.chain(record, disk, gib).await?;
             lock(&self.registry).set_layer_parent(&layer, &chain[0].id, gib << 30)?;
             if gib != template_gib {
                 machine.resize(disk, gib << 30).await?;
@@ -48,12 +69,6 @@ impl Supervisor {
                 machine.hang(dirs, disk, &chain).await?;
             }
         }
-        agent.attach(hostname(&record), format!("{id}{id}")).await?;
-        lock(&self.registry).adopt(&self.record.id, id)?;
-        let set_once = self.workspace.set(id.clone()).is_ok();
-        debug_assert!(set_once, "guarded by `adopting`");
-        self.activity.notify_waiters();
-        tokio::spawn(self.clone().replace_standby());
         Ok(())
     }
 

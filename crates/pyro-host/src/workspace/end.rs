@@ -94,10 +94,13 @@ impl Supervisor {
 
     fn next_due(&self) -> HostResult<Option<(i64, Option<EndReason>)>> {
         if self.workspace.get().is_some() {
+            let record = self.workspace_record()?;
+            if record.machine.as_ref() != Some(&self.record.id) {
+                return Ok(Some((0, Some(EndReason::Superseded))));
+            }
             if self.is_busy() {
                 return Ok(None);
             }
-            let record = self.workspace_record()?;
             return Ok(Some((record.expires_at_ms(0), Some(EndReason::Expired))));
         }
         let Some(own) = lock(&self.registry).machine(&self.record.id)? else { return Ok(Some((0, Some(EndReason::Unneeded)))) };
@@ -127,7 +130,8 @@ impl Supervisor {
     /// Ends guest and machine as the reason allows, then makes the registry true and removes what the machine left.
     async fn finish(&self, reason: &EndReason) -> HostResult<()> {
         let workspace = match self.workspace.get() {
-            Some(id) => Some(lock(&self.registry).workspace(id)?),
+            // One that has moved on to another machine is not ours to enter anything for.
+            Some(id) => lock(&self.registry).workspace(id).ok().filter(|workspace| workspace.machine.as_ref() == Some(&self.record.id)),
             None => None,
         };
         let delete = match (reason, &workspace) {
@@ -153,7 +157,7 @@ impl Supervisor {
                 EndReason::Requested => "requested".to_owned(),
                 EndReason::Expired => "its idle time was over".to_owned(),
                 EndReason::MachineDied(reason) => format!("its machine died: {reason}"),
-                EndReason::Deleted | EndReason::Unneeded | EndReason::Failed => "its machine ended".to_owned(),
+                EndReason::Deleted | EndReason::Unneeded | EndReason::Superseded | EndReason::Failed => "its machine ended".to_owned(),
             };
             if delete {
                 lock(registry).erase_workspace(dirs, &workspace.id)?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pyro_proto::{
     error::{ErrorKind, Failure},
     limits::{ARGUMENTS_MAX, ARGUMENTS_MAX_BYTES},
-    v1::{ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted, StdinClosed, exec_input::Input, exec_output::Output},
+    v1::{ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted, StdinClosed, exec_input::Input, exec_output::Output},
 };
 use pyro_store::{CommandEnd, JournalWriter, OutputStream, WorkspaceId};
 use tokio::sync::{mpsc, watch};
@@ -48,7 +48,7 @@ struct Pump {
 
 impl Supervisor {
     /// Starts a command and returns its output; the first message is `started`.
-    pub(super) async fn exec(self: &Arc<Self>, start: ExecStart, inputs: Streaming<ExecInput>) -> HostResult<ClientReceiver> {
+    pub(super) async fn exec(self: &Arc<Self>, mut start: ExecStart, inputs: Streaming<ExecInput>) -> HostResult<ClientReceiver> {
         validate(&start)?;
         if *self.disk_full.borrow() {
             return Err(HostError::HostDiskFull);
@@ -63,6 +63,8 @@ impl Supervisor {
         let (guest, guest_input) = mpsc::channel(8);
         let wants_stdin = start.stdin;
         let (ended, ended_receiver) = watch::channel(None);
+        // The guest knows it by its sequence, so that a copy of this machine finds it again.
+        start.id = sequence;
         // The queue is empty, so this cannot wait.
         drop(guest.try_send(ExecInput { input: Some(Input::Start(start)) }));
         lock(&self.running)
@@ -92,6 +94,50 @@ impl Supervisor {
         };
         tokio::spawn(pump.run(deadline));
         Ok(client_output)
+    }
+
+    /// Goes on with the commands of a machine that was frozen: their output goes to this workspace's journal from now on.
+    #[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
+    pub(super) async fn take_over(self: &Arc<Self>, sequences: Vec<u64>) {
+        for sequence in sequences {
+            if let Err(error) = self.take_over_one(sequence).await {
+                eprintln!("cannot go on with command {sequence}: {error}");
+            }
+        }
+        let Ok(workspace) = self.adopted() else { return };
+        // Those that ended between the snapshot's look at the journal and its pause.
+        let running: Vec<u64> = self.running_commands().into_iter().map(|(sequence, _)| sequence).collect();
+        for command in lock(&self.registry).commands(workspace, 512).unwrap_or_default() {
+            if command.ended_at_ms.is_none() && !running.contains(&command.sequence) {
+                let end = CommandEnd { failure: Some("it ended while the snapshot was taken".into()), ..CommandEnd::default() };
+                drop(lock(&self.registry).end_command(workspace, command.sequence, &end));
+            }
+        }
+    }
+
+    async fn take_over_one(self: &Arc<Self>, sequence: u64) -> HostResult<()> {
+        let workspace = self.adopted()?.clone();
+        let command = lock(&self.registry).command(&workspace, sequence)?;
+        let (guest, guest_input) = mpsc::channel(8);
+        let (ended, ended_receiver) = watch::channel(None);
+        drop(guest.try_send(ExecInput { input: Some(Input::Attach(ExecAttach { id: sequence })) }));
+        let output = self.agent()?.exec(guest_input, None).await?;
+        lock(&self.running)
+            .insert(sequence, Running { started_at_ms: command.started_at_ms.cast_unsigned(), input: guest, ended: ended_receiver });
+        let pump = Pump {
+            supervisor: self.clone(),
+            journal: JournalWriter::new(&self.arguments.dirs, &workspace, sequence, self.settings().retention),
+            workspace,
+            sequence,
+            output,
+            journal_failure: None,
+            client: None,
+            one_shot: false,
+            ended,
+            started: std::time::Instant::now(),
+        };
+        tokio::spawn(pump.run(None));
+        Ok(())
     }
 
     /// Waits until a command has ended; `None` when it still runs after `timeout`.
@@ -175,7 +221,7 @@ async fn forward_input(mut inputs: Streaming<ExecInput>, guest: mpsc::Sender<Exe
         let pass = match &message.input {
             Some(Input::Stdin(_) | Input::StdinClosed(_)) => wants_stdin,
             Some(Input::Signal(_)) => true,
-            Some(Input::Start(_)) | None => false,
+            Some(Input::Start(_) | Input::Attach(_)) | None => false,
         };
         if pass && guest.send(message).await.is_err() {
             return;
@@ -214,7 +260,12 @@ impl Pump {
             stderr_bytes: self.journal.written(OutputStream::Stderr),
         };
         // The journal comes first: whoever has seen the exit finds it there.
-        let recorded = lock(&self.supervisor.registry).end_command(&self.workspace, self.sequence, &end);
+        // After a reset the workspace is another machine's, and so is a command of this sequence that goes on there.
+        let recorded = if self.supervisor.owns_workspace() {
+            lock(&self.supervisor.registry).end_command(&self.workspace, self.sequence, &end)
+        } else {
+            Ok(())
+        };
         drop(self.journal.enforce_workspace_cap(self.supervisor.settings().retention));
         lock(&self.supervisor.running).remove(&self.sequence);
         self.ended.send_replace(exit);

@@ -4,9 +4,11 @@
 //! behind short locks that are never held across an await.
 
 mod adopt;
+mod checkpoint;
 mod compact;
 mod end;
 mod exec;
+mod files;
 mod prepare;
 mod service;
 mod standby;
@@ -14,7 +16,7 @@ mod standby;
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize},
     },
 };
@@ -56,6 +58,8 @@ pub(crate) enum EndReason {
     Expired,
     /// QEMU ended by itself.
     MachineDied(String),
+    /// The workspace has moved on to another machine.
+    Superseded,
     /// Nobody needs this machine: a standby that expired, a workspace whose client went away before it was ready.
     Unneeded,
     /// The machine could not be made.
@@ -95,6 +99,12 @@ pub(crate) struct Supervisor {
     adoption_requested: AtomicBool,
     /// When this standby machine was first seen claimed, milliseconds since 1970.
     claim_seen_at_ms: OnceLock<i64>,
+    /// Held while a snapshot is taken, and while layers are pulled up.
+    layering: tokio::sync::Mutex<()>,
+    /// Calls off the pulling up.
+    layering_wanted: AtomicBool,
+    /// Held while overlays are put on, and while a client reads the layers.
+    keeping: Arc<tokio::sync::Mutex<()>>,
     /// Guards against two clients adopting at once.
     adopting: tokio::sync::Mutex<()>,
     running: Mutex<BTreeMap<u64, Running>>,
@@ -120,6 +130,9 @@ impl Supervisor {
             prehung: OnceLock::new(),
             adoption_requested: AtomicBool::new(false),
             claim_seen_at_ms: OnceLock::new(),
+            layering: tokio::sync::Mutex::new(()),
+            layering_wanted: AtomicBool::new(false),
+            keeping: Arc::default(),
             adopting: tokio::sync::Mutex::new(()),
             running: Mutex::new(BTreeMap::new()),
             disk_full: watch::Sender::new(false),
@@ -149,6 +162,11 @@ impl Supervisor {
 
     fn workspace_record(&self) -> HostResult<WorkspaceRecord> {
         Ok(lock(&self.registry).workspace(self.adopted()?)?)
+    }
+
+    /// Tells whether the workspace has not moved on to another machine.
+    fn owns_workspace(&self) -> bool {
+        self.workspace_record().is_ok_and(|workspace| workspace.machine.as_ref() == Some(&self.record.id))
     }
 
     fn tell(&self, phase: &str) {

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use pyro_store::MachineRole;
+use pyro_store::{LayerRecord, MachineRole, Resume};
 
 use super::{EndReason, Stage, Supervisor, now_ms};
 use crate::{
     error::{HostError, HostResult},
     lock,
-    machine::{QmpEvent, disks, handoff, template},
+    machine::{
+        Disk, QmpEvent, checkpoint,
+        disks::{self, TEMPLATE_ROOT_GIB, TEMPLATE_WORKSPACE_GIB},
+        handoff, template,
+    },
 };
 
 /// Where a standby machine's nice value is while it is being made: the workspace it will replace runs its first commands now.
@@ -32,9 +36,16 @@ impl Supervisor {
             // Only root may raise it again later, so nobody else lowers it.
             self.set_priority(BACKGROUND_NICE);
         }
-        let template = self.template().await?;
-        let overlays = disks::create_overlays(dirs, &self.registry, &self.record.id).await?;
-        let (machine, ports, memory) = template::restore(settings, dirs, shape, template, self.record.user_slot, overlays).await?;
+        let (template, checkpoint, sizes) = match &self.arguments.resume {
+            Some(resume) => {
+                let (template, checkpoint, sizes) = self.stored(resume).await?;
+                (template, Some(checkpoint), sizes)
+            }
+            None => (self.template().await?, None, (TEMPLATE_ROOT_GIB, TEMPLATE_WORKSPACE_GIB)),
+        };
+        let overlays = disks::create_overlays(dirs, &self.registry, &self.record.id, sizes.0, sizes.1).await?;
+        let (machine, ports, memory) =
+            template::restore(settings, dirs, shape, template, self.record.user_slot, overlays, checkpoint).await?;
         lock(&self.registry).set_machine_processes(&self.record.id, std::process::id(), Some(machine.pid()))?;
         let agent = template::connect(&machine, ports.agent).await?;
         tokio::spawn(self.clone().watch_events(ports.events));
@@ -61,6 +72,20 @@ impl Supervisor {
         }
     }
 
+    /// Gets a live snapshot: its template's memory with its own device state, its pages, and what hangs under its disks of these sizes.
+    async fn stored(&self, resume: &Resume) -> HostResult<(template::Template, template::Checkpoint, (u64, u64))> {
+        let (dirs, shape) = (&self.arguments.dirs, &self.record.shape);
+        // Before the template is asked for: one that is gone must not be built anew, its memory would be another.
+        let stored = checkpoint::load(dirs, &resume.checkpoint, shape)?;
+        let template = self.template().await?;
+        let chain = |layer| lock(&self.registry).layer_chain(layer);
+        let (root, workspace) = (chain(&resume.root_layer)?, chain(&resume.workspace_layer)?);
+        let gib = |chain: &[LayerRecord]| chain.first().map_or(0, |layer| layer.size_bytes >> 30);
+        let sizes = (gib(&root), gib(&workspace));
+        let checkpoint = template::Checkpoint { pages: stored.pages, chains: vec![(Disk::Root, root), (Disk::Workspace, workspace)] };
+        Ok((template::Template { memory: template.memory, state: stored.state }, checkpoint, sizes))
+    }
+
     /// Gets the template from a living sibling, from disk, or builds it.
     async fn template(&self) -> HostResult<template::Template> {
         let (dirs, settings, shape) = (&self.arguments.dirs, &self.arguments.settings, &self.record.shape);
@@ -70,8 +95,12 @@ impl Supervisor {
                 return Ok(template::Template { memory: memory.into(), state });
             }
         }
-        let in_use =
-            |key: &str| lock(&self.registry).machines().is_ok_and(|machines| machines.iter().any(|machine| machine.template == key));
+        // One that cannot be found out about is in use.
+        let in_use = |key: &str| {
+            let registry = lock(&self.registry);
+            let kept = registry.live_templates().map_or(true, |kept| kept.iter().any(|kept| kept == key));
+            kept || registry.machines().map_or(true, |machines| machines.iter().any(|machine| machine.template == key))
+        };
         template::obtain(dirs, settings, shape, self.record.user_slot, &in_use, &|phase| self.tell(phase)).await
     }
 

@@ -9,12 +9,13 @@ use std::{
 use pyro_proto::{
     error::{ErrorKind, Failure},
     v1::{
-        AdoptProgress, AdoptReady, AdoptRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest,
-        InspectAnswer, InspectRequest, RefreshAnswer, RefreshRequest, RunningCommand, StopAnswer, StopRequest, adopt_progress::Progress,
-        exec_input::Input, supervisor_server,
+        AdoptProgress, AdoptReady, AdoptRequest, ChangeAnswer, ChangeInput, CheckpointAnswer, CheckpointRequest, CollapseAnswer,
+        CollapseRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest, HoldAnswer, HoldRequest,
+        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest,
+        RunningCommand, StopAnswer, StopRequest, adopt_progress::Progress, exec_input::Input, supervisor_server,
     },
 };
-use pyro_store::WorkspaceId;
+use pyro_store::{SnapshotKind, SnapshotName, WorkspaceId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -113,6 +114,46 @@ impl supervisor_server::Supervisor for Service {
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshAnswer>, Status> {
         self.0.activity.notify_waiters();
         Ok(Response::new(RefreshAnswer {}))
+    }
+
+    type ListFilesStream = Streaming<ListFilesAnswer>;
+
+    async fn list_files(&self, request: Request<ListFilesRequest>) -> Result<Response<Self::ListFilesStream>, Status> {
+        Ok(Response::new(self.0.list_files(request.into_inner()).await?))
+    }
+
+    type ReadFilesStream = Streaming<ReadFilesAnswer>;
+
+    async fn read_files(&self, request: Request<ReadFilesRequest>) -> Result<Response<Self::ReadFilesStream>, Status> {
+        Ok(Response::new(self.0.read_files(request.into_inner()).await?))
+    }
+
+    async fn change(&self, request: Request<Streaming<ChangeInput>>) -> Result<Response<ChangeAnswer>, Status> {
+        Ok(Response::new(self.0.change(request.into_inner()).await?))
+    }
+
+    type HoldStream = Answers<HoldAnswer>;
+
+    async fn hold(&self, _: Request<HoldRequest>) -> Result<Response<Self::HoldStream>, Status> {
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.hold().await?))))
+    }
+
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointAnswer>, Status> {
+        let CheckpointRequest { name, live } = request.into_inner();
+        let kind = if live { SnapshotKind::Live } else { SnapshotKind::Disk };
+        let supervisor = self.0.clone();
+        // A task of its own, so that a client that goes away cannot leave the machine between two states.
+        let kept = tokio::spawn(async move { supervisor.checkpoint(SnapshotName::from_client(name), kind).await });
+        let kept = kept.await.map_err(|error| Failure::new(ErrorKind::Internal, &error).into_status())??;
+        Ok(Response::new(CheckpointAnswer {
+            pause_us: u64::try_from(kept.pause.as_micros()).unwrap_or(u64::MAX),
+            memory_bytes: kept.memory_bytes,
+        }))
+    }
+
+    async fn collapse(&self, _: Request<CollapseRequest>) -> Result<Response<CollapseAnswer>, Status> {
+        self.0.collapse();
+        Ok(Response::new(CollapseAnswer {}))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopAnswer>, Status> {

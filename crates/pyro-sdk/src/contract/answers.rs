@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LeftOut;
+
 /// Where a workspace is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -190,13 +192,13 @@ pub struct CommandEntry {
 /// Where the first content of `/workspace` came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkspaceSeed {
-    /// `empty`
+    /// `empty` or `seeded`
     pub mode: String,
     /// Path on the host
     pub seed_path: Option<String>,
-    /// What it was
+    /// What it was: `empty`, `directory`, `git` or `archive`
     pub origin_kind: String,
-    /// Which version of it
+    /// Commit of a Git checkout
     pub origin_ref: Option<String>,
     /// Files, folders and links
     pub entry_count: u64,
@@ -291,6 +293,18 @@ pub struct WorkspaceStatus {
     pub memory_used_bytes: Option<u64>,
     /// Whether it is paused because the host's disk is full
     pub host_disk_full: bool,
+}
+
+/// A workspace that was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceCreated {
+    /// What is known of it
+    #[serde(flatten)]
+    pub status: WorkspaceStatus,
+    /// What of the seed was not taken, the first 1000
+    pub left_out: Vec<LeftOut>,
+    /// How much was not taken
+    pub left_out_count: u64,
 }
 
 /// Workspaces, newest activity first.

@@ -8,22 +8,36 @@
 //! of smaller profiles.
 
 mod answers;
+mod changes;
 mod command;
+mod disk;
 mod environment;
+mod files;
 mod guest_command;
 mod host;
 mod operation;
 mod run;
+mod snapshot;
+mod summary;
 mod workspace;
 
 pub use answers::{
-    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceDeleted, WorkspaceList,
-    WorkspaceSeed, WorkspaceState, WorkspaceStatus,
+    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceCreated, WorkspaceDeleted,
+    WorkspaceList, WorkspaceSeed, WorkspaceState, WorkspaceStatus,
+};
+pub use changes::{
+    AppliedFile, AppliedHazard, Apply, ApplyAnswer, Diff, DiffAnswer, DiffItem, DiffSummary, Export, ExportAnswer, LeftOut, PatchApply,
+    PatchApplyAnswer, PatchedFile, SyncPush, SyncPushAnswer,
 };
 pub use command::{ExecKill, ExecKillAnswer, ExecWait, LogOutput, Logs, LogsAnswer, WorkspaceExec};
+pub use disk::{DiskExport, DiskExportAnswer, DiskList, DiskRead};
 pub use environment::{
     EnvironmentAnswer, EnvironmentInspect, EnvironmentList, EnvironmentListAnswer, EnvironmentPrune, EnvironmentPruneAnswer,
     EnvironmentPull, PrunedItem,
+};
+pub use files::{
+    ArtifactType, FileEntry, FileList, FileListAnswer, FileRead, FileReadAnswer, FileReplace, FileReplaceAnswer, FileSearch,
+    FileSearchAnswer, FileWrite, FileWriteAnswer, SearchMatch,
 };
 pub use guest_command::GuestCommand;
 pub use host::{
@@ -32,6 +46,11 @@ pub use host::{
 };
 pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
 pub use run::VmRun;
+pub use snapshot::{
+    Snapshot, SnapshotCreate, SnapshotDelete, SnapshotDeleted, SnapshotKind, SnapshotList, SnapshotListAnswer, WorkspaceFork,
+    WorkspaceForkAnswer, WorkspaceReset,
+};
+pub use summary::{Summary, SummaryAnswer};
 pub use workspace::{
     WorkspaceCreate, WorkspaceDelete, WorkspaceListRequest, WorkspaceStart, WorkspaceStatusRequest, WorkspaceStop, WorkspaceUpdate,
 };

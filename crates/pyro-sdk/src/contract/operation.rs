@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{command, environment, host, run, workspace};
+use super::{changes, command, disk, environment, files, host, run, snapshot, summary, workspace};
 use crate::{
     Observer, Pyro,
     error::{Problem, Result},
@@ -191,7 +191,7 @@ fn invoke<'a, O: Operation>(pyro: &'a Pyro, request: Value, observer: &'a Observ
     })
 }
 
-static OPERATIONS: [Entry; 20] = [
+static OPERATIONS: [Entry; 39] = [
     Entry::of::<run::VmRun>(),
     Entry::of::<environment::EnvironmentList>(),
     Entry::of::<environment::EnvironmentPull>(),
@@ -207,8 +207,27 @@ static OPERATIONS: [Entry; 20] = [
     Entry::of::<command::ExecWait>(),
     Entry::of::<command::ExecKill>(),
     Entry::of::<command::Logs>(),
+    Entry::of::<summary::Summary>(),
+    Entry::of::<changes::SyncPush>(),
+    Entry::of::<files::FileList>(),
+    Entry::of::<files::FileRead>(),
+    Entry::of::<files::FileWrite>(),
+    Entry::of::<files::FileReplace>(),
+    Entry::of::<files::FileSearch>(),
+    Entry::of::<changes::PatchApply>(),
+    Entry::of::<changes::Diff>(),
+    Entry::of::<changes::Export>(),
+    Entry::of::<changes::Apply>(),
+    Entry::of::<snapshot::WorkspaceReset>(),
     Entry::of::<workspace::WorkspaceStop>(),
     Entry::of::<workspace::WorkspaceStart>(),
+    Entry::of::<snapshot::WorkspaceFork>(),
+    Entry::of::<snapshot::SnapshotCreate>(),
+    Entry::of::<snapshot::SnapshotList>(),
+    Entry::of::<snapshot::SnapshotDelete>(),
+    Entry::of::<disk::DiskList>(),
+    Entry::of::<disk::DiskRead>(),
+    Entry::of::<disk::DiskExport>(),
     Entry::of::<workspace::WorkspaceDelete>(),
     Entry::of::<host::SystemDf>(),
     Entry::of::<host::SystemPrune>(),

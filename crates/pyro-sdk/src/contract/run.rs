@@ -1,5 +1,7 @@
 //! The one-shot operation.
 
+use std::path::PathBuf;
+
 use pyro_image::EnvironmentName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,10 @@ pub struct VmRun {
     #[schemars(with = "String")]
     #[cfg_attr(feature = "cli", arg(value_name = "ENV"))]
     pub environment: EnvironmentName,
+    /// Folder on the host, or a `.tar`, `.tar.gz`, `.tgz` or `.tar.zst`, whose content `/workspace` begins with
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
+    pub seed_path: Option<PathBuf>,
     /// Virtual CPUs: 1 to the number of the host's
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t))]

@@ -1,13 +1,13 @@
 //! Operations on a workspace's life.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use pyro_image::EnvironmentName;
 use pyro_store::{LabelKey, WorkspaceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ExpireAction, WorkspaceDeleted, WorkspaceList, WorkspaceState, WorkspaceStatus, operation::operation};
+use super::{ExpireAction, WorkspaceCreated, WorkspaceDeleted, WorkspaceList, WorkspaceState, WorkspaceStatus, operation::operation};
 use crate::{
     limits::{DiskGib, MemMib, TtlSeconds, VcpuCount},
     text::{Label, WorkspaceReference, label_map},
@@ -34,6 +34,23 @@ pub struct WorkspaceCreate {
     #[schemars(with = "BTreeMap<String, String>")]
     #[cfg_attr(feature = "cli", arg(long = "label", value_name = "K=V"))]
     pub labels: Vec<Label>,
+    /// Folder on the host, or a `.tar`, `.tar.gz`, `.tgz` or `.tar.zst`, whose content `/workspace` begins with. Of a Git checkout: tracked
+    /// files, untracked ones that are not ignored, and `.git` without hooks and credentials
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
+    pub seed_path: Option<PathBuf>,
+    /// Take ignored files of a Git checkout, too
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, requires = "seed_path"))]
+    pub seed_all: bool,
+    /// Leave `.git` out
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, requires = "seed_path"))]
+    pub no_git: bool,
+    /// Fail when a file of the seed cannot be read, instead of leaving it out
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, requires = "seed_path"))]
+    pub strict: bool,
     /// Virtual CPUs: 1 to the number of the host's
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t))]
@@ -68,6 +85,10 @@ impl WorkspaceCreate {
             environment,
             name: None,
             labels: Vec::new(),
+            seed_path: None,
+            seed_all: false,
+            no_git: false,
+            strict: false,
             vcpu_count: VcpuCount::default(),
             mem_mib: MemMib::default(),
             disk_gib: DiskGib::default(),
@@ -171,9 +192,9 @@ pub struct WorkspaceDelete {
     pub force: bool,
 }
 
-operation!(WorkspaceCreate => WorkspaceStatus, "workspace_create", cli: ["workspace", "create"], python: Some("create_workspace"),
+operation!(WorkspaceCreate => WorkspaceCreated, "workspace_create", cli: ["workspace", "create"], python: Some("create_workspace"),
     mcp: Some("workspace_create"), Core, Changes, Counts,
-    |request, pyro, observer| async { pyro.create_workspace(request, observer).await?.status().await });
+    |request, pyro, observer| pyro.create_and_describe(request, observer));
 operation!(WorkspaceListRequest => WorkspaceList, "workspace_list", cli: ["workspace", "list"], python: Some("list_workspaces"),
     mcp: Some("workspace_list"), Core, Reads, Harmless, |request, pyro, _observer| pyro.list_workspaces(request));
 operation!(WorkspaceStatusRequest => WorkspaceStatus, "workspace_status", cli: ["workspace", "status"], python: Some("workspace_status"),

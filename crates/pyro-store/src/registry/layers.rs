@@ -32,6 +32,18 @@ pub struct LayerRecord {
 }
 
 impl LayerRecord {
+    /// Returns the record of the empty `/workspace` of this size that all workspaces share.
+    #[must_use]
+    pub fn blank_workspace(gib: u64) -> Self {
+        Self { id: LayerId::blank("workspace", gib), parent: None, format: "raw".into(), size_bytes: gib << 30 }
+    }
+
+    /// Returns the record of the empty disk of root changes of this size that all workspaces share.
+    #[must_use]
+    pub fn blank_root(gib: u64) -> Self {
+        Self { id: LayerId::blank("root", gib), parent: None, format: "raw".into(), size_bytes: gib << 30 }
+    }
+
     /// Returns the name of its file in the layers' folder.
     #[must_use]
     pub fn file_name(&self) -> String {
@@ -51,26 +63,30 @@ fn record(row: &Row<'_>) -> rusqlite::Result<LayerRecord> {
     })
 }
 
+pub(super) fn insert(connection: &rusqlite::Connection, layer: &LayerRecord) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT OR IGNORE INTO layers (id, parent, format, size_bytes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            rusqlite::params![layer.id.as_str(), layer.parent.as_ref().map(LayerId::as_str), layer.format, layer.size_bytes, now_ms()],
+        )
+        .map(drop)
+}
+
+/// Registers a layer or puts one that is registered on top of another one.
+pub(super) fn place(connection: &rusqlite::Connection, layer: &LayerRecord) -> rusqlite::Result<()> {
+    insert(connection, layer)?;
+    connection
+        .execute("UPDATE layers SET parent = ?2 WHERE id = ?1", (layer.id.as_str(), layer.parent.as_ref().map(LayerId::as_str)))
+        .map(drop)
+}
+
 impl Registry {
     /// Registers a layer; one with this id that exists already is kept.
     ///
     /// # Errors
     /// The registry cannot be written.
     pub fn insert_layer(&self, layer: &LayerRecord) -> StoreResult<()> {
-        self.query(|connection| {
-            connection
-                .execute(
-                    "INSERT OR IGNORE INTO layers (id, parent, format, size_bytes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    rusqlite::params![
-                        layer.id.as_str(),
-                        layer.parent.as_ref().map(LayerId::as_str),
-                        layer.format,
-                        layer.size_bytes,
-                        now_ms()
-                    ],
-                )
-                .map(drop)
-        })
+        self.query(|connection| insert(connection, layer))
     }
 
     /// Registers the two fresh overlays of a machine.
@@ -98,6 +114,16 @@ impl Registry {
         })
     }
 
+    /// Takes back a machine's hold on overlays made for it: they are a workspace's by now, or were never used.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn release_machine_layers(&self, machine: &MachineId) -> StoreResult<()> {
+        self.query(|connection| {
+            connection.execute("UPDATE machines SET root_layer = NULL, workspace_layer = NULL WHERE id = ?1", [machine.as_str()]).map(drop)
+        })
+    }
+
     /// Puts a layer on top of another one.
     ///
     /// # Errors
@@ -110,6 +136,28 @@ impl Registry {
                     rusqlite::params![layer.as_str(), parent.as_str(), size_bytes],
                 )
                 .map(drop)
+        })
+    }
+
+    /// Puts `below` in the place of `upper` everywhere, after the upper one's data was committed into it, and forgets the upper one's
+    /// parent, so that it can be removed.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn replace_layer(&mut self, upper: &LayerId, below: &LayerId) -> StoreResult<()> {
+        self.transaction(|transaction| {
+            let error = sql(transaction);
+            for statement in [
+                "UPDATE workspaces SET root_layer = ?2 WHERE root_layer = ?1",
+                "UPDATE workspaces SET workspace_layer = ?2 WHERE workspace_layer = ?1",
+                "UPDATE workspaces SET baseline_layer = ?2 WHERE baseline_layer = ?1",
+                "UPDATE snapshots SET root_layer = ?2 WHERE root_layer = ?1",
+                "UPDATE snapshots SET workspace_layer = ?2 WHERE workspace_layer = ?1",
+                "UPDATE layers SET parent = ?2 WHERE parent = ?1",
+            ] {
+                transaction.execute(statement, (upper.as_str(), below.as_str())).map_err(&error)?;
+            }
+            transaction.execute("UPDATE layers SET parent = NULL WHERE id = ?1", [upper.as_str()]).map(drop).map_err(&error)
         })
     }
 
@@ -163,16 +211,17 @@ impl Registry {
         self.query(|connection| {
             connection.query_row(
                 "SELECT (SELECT count(*) FROM layers WHERE parent = ?1) + (SELECT count(*) FROM workspaces WHERE root_layer = ?1) \
-                 + (SELECT count(*) FROM workspaces WHERE workspace_layer = ?1) + (SELECT count(*) FROM machines WHERE root_layer = ?1) \
-                 + (SELECT count(*) FROM machines WHERE workspace_layer = ?1)",
+                 + (SELECT count(*) FROM workspaces WHERE workspace_layer = ?1) + (SELECT count(*) FROM workspaces WHERE baseline_layer = ?1) \
+                 + (SELECT count(*) FROM machines WHERE root_layer = ?1) + (SELECT count(*) FROM machines WHERE workspace_layer = ?1) \
+                 + (SELECT count(*) FROM snapshots WHERE root_layer = ?1) + (SELECT count(*) FROM snapshots WHERE workspace_layer = ?1)",
                 [id.as_str()],
                 |row| row.get(0),
             )
         })
     }
 
-    /// Forgets every overlay nothing refers to, from the top of each chain down, and returns them for their files to be removed.
-    /// Shared blanks (`raw`) stay unless `blanks_too`: they cost a few kilobytes and save the next machine their making.
+    /// Forgets every layer nothing refers to, from the top of each chain down, and returns them for their files to be removed.
+    /// Shared blanks stay unless `blanks_too`: they cost a few kilobytes and save the next machine their making.
     ///
     /// # Errors
     /// The registry cannot be written.
@@ -183,9 +232,12 @@ impl Registry {
             loop {
                 let round: Vec<LayerRecord> = transaction
                     .prepare_cached(
-                        "DELETE FROM layers WHERE (format = 'qcow2' OR ?1) AND id NOT IN (SELECT parent FROM layers WHERE parent IS NOT NULL) \
+                        "DELETE FROM layers WHERE (id NOT LIKE 'blank-%' OR ?1) AND id NOT IN (SELECT parent FROM layers WHERE parent IS NOT NULL) \
                          AND id NOT IN (SELECT root_layer FROM workspaces WHERE root_layer IS NOT NULL UNION ALL \
                          SELECT workspace_layer FROM workspaces WHERE workspace_layer IS NOT NULL UNION ALL \
+                         SELECT baseline_layer FROM workspaces WHERE baseline_layer IS NOT NULL UNION ALL \
+                         SELECT root_layer FROM snapshots WHERE root_layer IS NOT NULL UNION ALL \
+                         SELECT workspace_layer FROM snapshots WHERE workspace_layer IS NOT NULL UNION ALL \
                          SELECT root_layer FROM machines WHERE root_layer IS NOT NULL UNION ALL \
                          SELECT workspace_layer FROM machines WHERE workspace_layer IS NOT NULL) \
                          RETURNING id, parent, format, size_bytes",

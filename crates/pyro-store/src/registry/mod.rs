@@ -10,14 +10,19 @@
 //!                      (none) ◀── delete, from every state, by a client or the supervisor of an expired one
 //! ```
 //!
+//! A reset moves a running or stopped workspace to `starting` with other disks and no machine, in one transaction; the machine it had sees
+//! that it has lost its workspace and ends.
+//!
 //! A row whose machine's lock is free tells of a process that died; [`crate::reap`] puts it right.
 //!
 //! `synchronous=NORMAL` in WAL mode never corrupts; a power cut may lose the last transactions, and with them machines that a power
 //! cut ends anyway. What a user would miss, `stopped` and everything it refers to, is followed by a checkpoint that syncs.
 
 mod commands;
+mod events;
 mod layers;
 mod machines;
+mod snapshots;
 mod workspaces;
 
 use std::{path::PathBuf, time::Duration};
@@ -26,14 +31,16 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use self::{
     commands::{CommandEnd, CommandRecord},
+    events::EventRecord,
     layers::{DiskRole, LayerRecord, LiveLayers},
     machines::{MachineRecord, MachineRole, MachineState, NewMachine},
-    workspaces::{NewWorkspace, OnExpire, WorkspaceRecord, WorkspaceState},
+    snapshots::{CarriedCommand, ResetTarget, SnapshotKind, SnapshotRecord},
+    workspaces::{NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
 };
 use crate::{Dirs, StoreError, StoreResult};
 
 /// Newest format this build knows; see `migrate`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// How long a writer waits for another one. Transactions take well under a millisecond; a machine with both cores busy and fifty
 /// clients starting at once was seen to need two seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -145,9 +152,11 @@ fn sql(transaction: &Transaction<'_>) -> impl Fn(rusqlite::Error) -> StoreError 
 fn migrate(transaction: &Transaction<'_>) -> StoreResult<()> {
     let error = sql(transaction);
     // Another process may have migrated between our look and our lock.
-    if transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)? >= FORMAT {
-        return Ok(());
+    let found = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)?;
+    for (format, schema) in [(1, include_str!("schema.sql")), (2, include_str!("schema-2.sql"))] {
+        if found < format {
+            transaction.execute_batch(schema).map_err(&error)?;
+        }
     }
-    transaction.execute_batch(include_str!("schema.sql")).map_err(&error)?;
-    transaction.pragma_update(None, "user_version", FORMAT).map_err(&error)
+    transaction.pragma_update(None, "user_version", found.max(FORMAT)).map_err(&error)
 }

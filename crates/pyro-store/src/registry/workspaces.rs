@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row, types::Type};
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, now_ms, sql};
+use super::{LayerRecord, Registry, now_ms, sql};
 use crate::{LabelKey, LabelValue, LayerId, MachineId, MachineShape, StoreError, StoreResult, WorkspaceId, WorkspaceName};
 
 /// Where a workspace is in its life; see the diagram in the module above.
@@ -71,6 +71,21 @@ impl OnExpire {
     }
 }
 
+/// Where the first content of `/workspace` came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedRecord {
+    /// Path on the host.
+    pub path: String,
+    /// `directory`, `git` or `archive`.
+    pub origin_kind: String,
+    /// Which version of it: a commit.
+    pub origin_ref: Option<String>,
+    /// Files, folders and links.
+    pub entry_count: u64,
+    /// Bytes of files.
+    pub bytes_written: u64,
+}
+
 /// A workspace to be registered.
 #[derive(Debug, Clone)]
 pub struct NewWorkspace {
@@ -94,6 +109,16 @@ pub struct NewWorkspace {
     pub on_expire: OnExpire,
     /// Whether it ends with its first command, as `pyro run` wants.
     pub one_shot: bool,
+    /// Where its first content came from.
+    pub seed: Option<SeedRecord>,
+    /// A layer that is registered with it, in the same transaction, so that no sweep takes it for a remnant.
+    pub new_layer: Option<LayerRecord>,
+    /// The layer with the seed in it; `None` is the blank.
+    pub baseline_layer: Option<LayerId>,
+    /// What its disk of root changes begins with, if not with a blank.
+    pub root_layer: Option<LayerId>,
+    /// What `/workspace` begins with, if not with a blank.
+    pub workspace_layer: Option<LayerId>,
 }
 
 /// A registered workspace.
@@ -143,10 +168,15 @@ pub struct WorkspaceRecord {
     pub reset_count: u64,
     /// Milliseconds since 1970.
     pub last_reset_at_ms: Option<i64>,
+    /// Where its first content came from.
+    pub seed: Option<SeedRecord>,
+    /// The layer its diffs are made against; `None` is the blank.
+    pub baseline_layer: Option<LayerId>,
 }
 
 const COLUMNS: &str = "id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, one_shot, machine, \
-     generation, root_layer, workspace_layer, created_at, last_activity_at, stopped_at, stop_reason, command_count, reset_count, last_reset_at";
+     generation, root_layer, workspace_layer, created_at, last_activity_at, stopped_at, stop_reason, command_count - sequence_base, reset_count, last_reset_at, \
+     seed, baseline_layer";
 
 /// Converts a text column, reporting its column on failure.
 pub(super) fn parse<T, E: std::error::Error + Send + Sync + 'static>(
@@ -191,6 +221,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<WorkspaceRecord> {
         command_count: row.get(19)?,
         reset_count: row.get(20)?,
         last_reset_at_ms: row.get(21)?,
+        seed: parse_optional(row, 22, |text| serde_json::from_str(&text))?,
+        baseline_layer: parse_optional(row, 23, LayerId::try_from)?,
     })
 }
 
@@ -222,10 +254,14 @@ impl Registry {
         self.transaction(|transaction| {
             let name = new.name.as_ref().map(WorkspaceName::as_str);
             ensure_name_free(transaction, name, None)?;
+            if let Some(layer) = &new.new_layer {
+                super::layers::insert(transaction, layer).map_err(sql(transaction))?;
+            }
             transaction
                 .execute(
                     "INSERT INTO workspaces (id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, \
-                     one_shot, created_at, last_activity_at) VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+                     one_shot, created_at, last_activity_at, seed, baseline_layer, root_layer, workspace_layer) \
+                     VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15)",
                     rusqlite::params![
                         new.id.as_str(),
                         name,
@@ -237,7 +273,11 @@ impl Registry {
                         new.ttl_seconds,
                         new.on_expire.as_str(),
                         new.one_shot,
-                        now_ms()
+                        now_ms(),
+                        new.seed.as_ref().map(to_json),
+                        new.baseline_layer.as_ref().map(LayerId::as_str),
+                        new.root_layer.as_ref().map(LayerId::as_str),
+                        new.workspace_layer.as_ref().map(LayerId::as_str)
                     ],
                 )
                 .map(drop)

@@ -50,9 +50,63 @@ pub(crate) enum WorkspaceCommand {
     ExecWait(commands::exec_wait::Arguments),
     ExecKill(commands::exec_kill::Arguments),
     Logs(commands::logs::Arguments),
+    Summary(commands::summary::Arguments),
+    /// Copy files of the host into a workspace
+    #[command(subcommand)]
+    Sync(SyncCommand),
+    /// List, read, write and search single files of a workspace
+    #[command(subcommand)]
+    File(FileCommand),
+    /// Change files of a workspace by a patch
+    #[command(subcommand)]
+    Patch(PatchCommand),
+    Diff(commands::diff::Arguments),
+    Export(commands::export::Arguments),
+    Apply(commands::apply::Arguments),
+    Reset(commands::reset::Arguments),
     Stop(commands::stop::Arguments),
     Start(commands::start::Arguments),
+    Fork(commands::fork::Arguments),
+    /// Keep moments of a workspace
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Look at the disk of a stopped workspace
+    #[command(subcommand)]
+    Disk(DiskCommand),
     Delete(commands::delete::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SyncCommand {
+    Push(commands::sync_push::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileCommand {
+    List(commands::file_list::Arguments),
+    Read(commands::file_read::Arguments),
+    Write(commands::file_write::Arguments),
+    Replace(commands::file_replace::Arguments),
+    Search(commands::file_search::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PatchCommand {
+    Apply(commands::patch_apply::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    Create(commands::snapshot_create::Arguments),
+    List(commands::snapshot_list::Arguments),
+    Delete(commands::snapshot_delete::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiskCommand {
+    List(commands::disk_list::Arguments),
+    Read(commands::disk_read::Arguments),
+    Export(commands::disk_export::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +135,25 @@ impl Command {
             Self::Workspace(WorkspaceCommand::ExecWait(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::ExecKill(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Logs(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Summary(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Sync(SyncCommand::Push(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::File(FileCommand::List(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::File(FileCommand::Read(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::File(FileCommand::Write(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::File(FileCommand::Replace(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::File(FileCommand::Search(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Patch(PatchCommand::Apply(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Diff(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Export(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Apply(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Reset(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Fork(arguments)) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Create(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::List(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Delete(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::List(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Read(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => arguments.json,
             Self::Workspace(WorkspaceCommand::Stop(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Start(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Delete(arguments)) => arguments.json,

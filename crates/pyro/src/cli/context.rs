@@ -4,6 +4,7 @@ use pyro_sdk::{
     Observer, Pyro, PyroOptions,
     config::{AcceleratorChoice, Configuration, Flags},
     edge,
+    text::{TextError, WorkspacePathError},
 };
 
 use crate::render::Printer;
@@ -22,6 +23,18 @@ pub(crate) enum Failure {
 impl From<pyro_sdk::Error> for Failure {
     fn from(error: pyro_sdk::Error) -> Self {
         Self::Pyro(error)
+    }
+}
+
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Self {
+        Self::Pyro(error.into())
+    }
+}
+
+impl From<WorkspacePathError> for Failure {
+    fn from(error: WorkspacePathError) -> Self {
+        Self::Pyro(error.into())
     }
 }
 

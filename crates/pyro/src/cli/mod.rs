@@ -19,7 +19,9 @@ use pyro_sdk::ErrorKind;
 #[cfg(test)]
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
-    arguments::{Cli, Command, EnvCommand, SystemCommand, WorkspaceCommand},
+    arguments::{
+        Cli, Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
+    },
     context::{Context, Failure, Outcome},
 };
 use crate::{commands, render::Printer, supervise};
@@ -113,6 +115,33 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Workspace(WorkspaceCommand::ExecWait(arguments)) => commands::exec_wait::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::ExecKill(arguments)) => commands::exec_kill::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Logs(arguments)) => commands::logs::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Summary(arguments)) => commands::summary::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Sync(SyncCommand::Push(arguments))) => commands::sync_push::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::File(FileCommand::List(arguments))) => commands::file_list::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::File(FileCommand::Read(arguments))) => commands::file_read::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::File(FileCommand::Write(arguments))) => commands::file_write::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::File(FileCommand::Replace(arguments))) => {
+            commands::file_replace::run(arguments, context).await
+        }
+        Command::Workspace(WorkspaceCommand::File(FileCommand::Search(arguments))) => commands::file_search::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Patch(PatchCommand::Apply(arguments))) => commands::patch_apply::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Diff(arguments)) => commands::diff::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Export(arguments)) => commands::export::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Apply(arguments)) => commands::apply::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Reset(arguments)) => commands::reset::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Fork(arguments)) => commands::fork::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Create(arguments))) => {
+            commands::snapshot_create::run(arguments, context).await
+        }
+        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::List(arguments))) => {
+            commands::snapshot_list::run(arguments, context).await
+        }
+        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Delete(arguments))) => {
+            commands::snapshot_delete::run(arguments, context).await
+        }
+        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::List(arguments))) => commands::disk_list::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::Read(arguments))) => commands::disk_read::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => commands::disk_export::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Stop(arguments)) => commands::stop::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Start(arguments)) => commands::start::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,

@@ -1,13 +1,13 @@
 //! `pyro workspace create`.
 
 use clap::Args;
-use pyro_sdk::contract::WorkspaceCreate;
+use pyro_sdk::contract::{Operation as _, WorkspaceCreate};
 
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api\n  pyro workspace create debian:12 --label team=web --ttl-seconds 3600 --json"
+    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api\n  pyro workspace create debian:12 --name api --seed-path .\n  pyro workspace create debian:12 --label team=web --ttl-seconds 3600 --json"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -22,11 +22,12 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let started = std::time::Instant::now();
-    let workspace = context.pyro()?.create_workspace(arguments.request, &context.observer()).await?;
     if arguments.json {
-        context.printer.answer(&workspace.status().await?, |_| String::new())?;
+        let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
+        context.printer.answer(&answer, |_| String::new())?;
         return Ok(0);
     }
+    let workspace = context.pyro()?.create_workspace(arguments.request, &context.observer()).await?;
     context.printer.content(&format!("{}\n", workspace.id()))?;
     if !arguments.id_only {
         let fields = [

@@ -1,15 +1,18 @@
-//! `pyro demo`: repro and fix, on a real guest, with what exists so far.
+//! `pyro demo`: repro and fix, on a real guest.
 //!
 //! Everything it prints happened: the failing test fails in the guest, and every figure was measured around the step it stands beside.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use bytes::Bytes;
 use clap::Args;
 use pyro_image::{Definition, Source, catalog};
 use pyro_sdk::{
-    CommandSpec, EnvironmentName, ErrorKind, ExecEvent, Observer, Pyro, Stdin, Workspace,
-    contract::{GuestCommand, Prepare, WorkspaceCreate},
+    CommandSpec, EnvironmentName, ErrorKind, ExecEvent, Observer, Pyro, Workspace,
+    contract::{Diff, DiffAnswer, Export, GuestCommand, PatchApply, Prepare, WorkspaceCreate, WorkspaceReset},
+    text::WorkspaceReference,
 };
 
 use crate::{
@@ -17,9 +20,10 @@ use crate::{
     render::{self, Printer},
 };
 
-/// The shipped sample: a shop that forgets its discount, and the test that notices.
-const PROJECT: &str = include_str!("../../demo/make-project.sh");
-const FIX: &str = include_str!("../../demo/fix.sh");
+/// The shipped sample: a shop that forgets its discount, the test that notices, and the patch that mends it.
+const PROJECT: [(&str, &str); 2] =
+    [("basket.py", include_str!("../../demo/project/basket.py")), ("test_basket.py", include_str!("../../demo/project/test_basket.py"))];
+const FIX: &str = include_str!("../../demo/fix.patch");
 /// As a shell reports a program that is not there.
 const NOT_FOUND: i32 = 127;
 const TEST: [&str; 3] = ["python3", "-B", "test_basket.py"];
@@ -40,8 +44,11 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let observer = context.observer();
     stage.say("Repro and fix: a failing test, reproduced and mended in a machine of its own.\n")?;
     stage.step("prepare the environment (once per host)", prepare(&pyro, arguments.environment, &observer)).await?;
-    let workspace = stage.step("create a workspace", create(&pyro, arguments.environment, &observer)).await?;
-    let played = play(&mut stage, &workspace, &observer).await;
+    let folder = project()?;
+    let seed = folder.path().join("project");
+    let workspace =
+        stage.step("create a workspace, seeded with a small project", create(&pyro, arguments.environment, &seed, &observer)).await?;
+    let played = play(&mut stage, &pyro, &workspace, folder.path(), &observer).await;
     let deleted = stage.step("delete it, with everything in it", async { Ok(workspace.delete().await?) }).await;
     played?;
     deleted?;
@@ -73,23 +80,59 @@ async fn prepare(pyro: &Pyro, environment: EnvironmentName, observer: &Observer)
     Ok(())
 }
 
-async fn create(pyro: &Pyro, environment: EnvironmentName, observer: &Observer) -> Result<Workspace, Failure> {
-    Ok(pyro.create_workspace(WorkspaceCreate::new(environment), observer).await?)
+/// What this program itself wrote was refused.
+fn bug(what: &str) -> Failure {
+    Failure::Bug(format!("the demo's {what} is not one"))
 }
 
-async fn play(stage: &mut Stage<'_>, workspace: &Workspace, observer: &Observer) -> Result<(), Failure> {
-    let seeded = stage.step("write a small project with a bug in it", run_script(workspace, PROJECT)).await?;
-    stage.expect(&seeded, 0)?;
+/// Writes the sample to a folder that is gone with the demo.
+fn project() -> Result<tempfile::TempDir, Failure> {
+    let folder = tempfile::Builder::new().prefix("pyro-demo-").tempdir()?;
+    let project = folder.path().join("project");
+    std::fs::create_dir(&project)?;
+    for (name, text) in PROJECT {
+        std::fs::write(project.join(name), text)?;
+    }
+    Ok(folder)
+}
+
+async fn create(pyro: &Pyro, environment: EnvironmentName, seed: &Path, observer: &Observer) -> Result<Workspace, Failure> {
+    let request = WorkspaceCreate { seed_path: Some(seed.to_owned()), ..WorkspaceCreate::new(environment) };
+    Ok(pyro.create_workspace(request, observer).await?)
+}
+
+async fn play(stage: &mut Stage<'_>, pyro: &Pyro, workspace: &Workspace, folder: &Path, observer: &Observer) -> Result<(), Failure> {
+    let reference: WorkspaceReference = workspace.id().as_str().parse().map_err(|_| bug("an id"))?;
     let failing = stage.step("run its test: it fails", run_test(workspace)).await?;
     stage.expect(&failing, 1)?;
-    let fixed = stage.step("mend the bug", run_script(workspace, FIX)).await?;
-    stage.expect(&fixed, 0)?;
+    let patch = PatchApply { workspace: reference.clone(), patch: FIX.as_bytes().to_vec().into(), check: false };
+    stage.step("apply a patch", async { Ok(pyro.apply_patch(patch).await?) }).await?;
     let passing = stage.step("run the same test: it passes", run_test(workspace)).await?;
     stage.expect(&passing, 0)?;
-    stage.step("stop the workspace", async { Ok(workspace.stop().await?) }).await?;
-    stage.step("start it again", async { Ok(workspace.start(observer).await?) }).await?;
-    let again = stage.step("the fix survived: the test still passes", run_test(workspace)).await?;
-    stage.expect(&again, 0)
+    let changed = stage.step("look at the diff", diff(pyro, &reference, observer)).await?;
+    if let Some(patch) = &changed.patch {
+        stage.show(&String::from_utf8_lossy(patch.as_bytes()))?;
+    }
+    let output = folder.join("basket.py");
+    let export = Export {
+        workspace: reference.clone(),
+        path: "basket.py".parse().map_err(|_| bug("a path"))?,
+        output: output.clone(),
+        force: false,
+    };
+    stage.step("export the mended file", async { Ok(pyro.export(export, observer).await?) }).await?;
+    let mended = std::fs::read_to_string(&output)?;
+    let reset = WorkspaceReset { workspace: reference.clone(), snapshot: None };
+    stage.step("reset the workspace: a fresh machine with the seed", async { Ok(pyro.reset_workspace(&reset, observer).await?) }).await?;
+    let unchanged = stage.step("look again: no difference", diff(pyro, &reference, observer)).await?;
+    if unchanged.changed || !changed.changed || !mended.contains("(count - free)") {
+        return Err(Failure::Bug("the demo's files are not what they should be".to_owned()));
+    }
+    Ok(())
+}
+
+async fn diff(pyro: &Pyro, workspace: &WorkspaceReference, observer: &Observer) -> Result<DiffAnswer, Failure> {
+    Ok(pyro.diff(Diff { workspace: workspace.clone(), stat: false, against: None }, observer).await?)
 }
 
 /// What a command printed and how it ended.
@@ -99,22 +142,7 @@ struct Ran {
 }
 
 async fn run_test(workspace: &Workspace) -> Result<Ran, Failure> {
-    collect(workspace, GuestCommand::new(TEST)?, None).await
-}
-
-/// Gives a script to a shell in the guest through its standard input.
-async fn run_script(workspace: &Workspace, script: &'static str) -> Result<Ran, Failure> {
-    collect(workspace, GuestCommand::new(["sh", "-eu"])?, Some(script)).await
-}
-
-async fn collect(workspace: &Workspace, command: GuestCommand, stdin: Option<&'static str>) -> Result<Ran, Failure> {
-    let spec = CommandSpec { stdin: if stdin.is_some() { Stdin::Open } else { Stdin::Empty }, ..CommandSpec::new(command) };
-    let mut execution = workspace.start_command(&spec).await?;
-    if let Some(script) = stdin {
-        let input = execution.input();
-        input.write(Bytes::from_static(script.as_bytes())).await;
-        input.close().await;
-    }
+    let mut execution = workspace.start_command(&CommandSpec::new(GuestCommand::new(TEST)?)).await?;
     let (mut output, mut exit_code) = (Vec::new(), -1);
     while let Some(event) = execution.next().await? {
         match event {
@@ -148,11 +176,17 @@ impl Stage<'_> {
         Ok(value)
     }
 
-    /// Shows what a command printed, and insists on how it ended.
-    fn expect(&self, ran: &Ran, exit_code: i32) -> Result<(), Failure> {
-        for line in ran.text.lines() {
+    /// Shows what came out of the guest.
+    fn show(&self, text: &str) -> Result<(), Failure> {
+        for line in text.lines() {
             self.say(&format!("           | {line}\n"))?;
         }
+        Ok(())
+    }
+
+    /// Shows what a command printed, and insists on how it ended.
+    fn expect(&self, ran: &Ran, exit_code: i32) -> Result<(), Failure> {
+        self.show(&ran.text)?;
         if ran.exit_code == exit_code {
             return Ok(());
         }

@@ -13,7 +13,7 @@ pub(crate) const STATUS_NAME: &str = "run";
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro run debian:12 -- python3 -c 'print(6 * 7)'\n  echo hello | pyro run debian:12 --stdin -- tr a-z A-Z\n  pyro run debian:12 --mem-mib 2048 --timeout-seconds 60 --json -- uname -a"
+    after_long_help = "Examples:\n  pyro run debian:12 -- python3 -c 'print(6 * 7)'\n  echo hello | pyro run debian:12 --stdin -- tr a-z A-Z\n  pyro run debian:12 --seed-path . --mem-mib 2048 --json -- make test"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

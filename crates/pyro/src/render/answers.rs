@@ -2,18 +2,16 @@
 
 use pyro_sdk::contract::{
     Check, CheckStatus, CommandEntry, CommandState, DiskUse, EnvironmentAnswer, EnvironmentListAnswer, LogsAnswer, PrunedItem,
-    WorkspaceList, WorkspaceStatus,
+    WorkspaceList, WorkspaceSeed, WorkspaceStatus,
 };
 
-use super::table::{bytes, columns, duration, fields};
+use super::{
+    plain::plain,
+    table::{bytes, columns, duration, fields},
+};
 
 /// Longest command line shown in a list.
 const COMMAND_MAX_CHARS: usize = 60;
-
-/// Makes guest text safe to show on a terminal: no escapes, no line breaks.
-fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
 
 fn command_line(command: &[String]) -> String {
     let mut text = plain(&command.join(" "));
@@ -56,6 +54,13 @@ pub(crate) fn workspaces(list: &WorkspaceList) -> String {
     columns(&rows)
 }
 
+fn seed(seed: &WorkspaceSeed) -> Option<String> {
+    let path = seed.seed_path.as_ref()?;
+    let commit = seed.origin_ref.as_ref().map(|commit| format!(" at {}", plain(&commit.chars().take(12).collect::<String>())));
+    let amount = format!("{} entries, {}", seed.entry_count, bytes(seed.bytes_written));
+    Some(format!("{} ({}{}), {amount}", plain(path), seed.origin_kind, commit.unwrap_or_default()))
+}
+
 pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
     let last =
         status.last_command.as_ref().map(|entry| format!("#{} {} ({})", entry.sequence, command_line(&entry.command), ending(entry)));
@@ -71,6 +76,7 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("stopped because", status.stop_reason.as_deref().map(plain)),
         ("paused because", status.host_disk_full.then(|| "the host's disk is full".to_owned())),
         ("environment", Some(status.environment.clone())),
+        ("seed", seed(&status.workspace_seed)),
         ("runs on", Some(format!("{} vCPU, {} MiB, {}", status.vcpu_count, status.mem_mib, status.accelerator))),
         ("network", Some(status.network_policy.clone())),
         (

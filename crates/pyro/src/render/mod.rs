@@ -2,8 +2,10 @@
 
 mod answers;
 mod live;
+mod plain;
 mod progress;
 mod table;
+mod trees;
 
 use std::{
     fmt::Display,
@@ -19,6 +21,7 @@ pub(crate) use self::{
     answers::{check_lines, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
     live::{LiveOutput, Stream},
     table::duration,
+    trees::{applied, diff_stat, files, forks, matches, patched, snapshots, summary},
 };
 
 /// Prints, in the form the command was asked for.
@@ -85,6 +88,11 @@ impl Printer {
     /// Prints something worth knowing.
     pub(crate) fn notice(&self, text: &str) {
         note(&format!("note: {text}"));
+    }
+
+    /// Prints a patch: as it is, for it must reach `git apply`, but safe where a terminal would act on what it holds.
+    pub(crate) fn patch(&self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes(Stream::Stdout, &plain::patch(bytes, io::stdout().is_terminal()))
     }
 
     /// Prints a failure that standard output cannot carry, since it is what failed.

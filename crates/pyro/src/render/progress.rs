@@ -6,10 +6,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pyro_sdk::{Observer, Progress};
 use serde_json::json;
 
-use super::{note, status_line, table::duration};
+use super::{
+    note, status_line,
+    table::{bytes, duration},
+};
 
 /// How fine a bar is drawn.
 const BAR_STEPS: u64 = 1000;
+/// How much moves until a program is told again.
+const TOLD_BYTES: u64 = 64 << 20;
+const TOLD_ENTRIES: u64 = 10_000;
+/// Entries named that were left out.
+const LEFT_OUT_NAMED: usize = 10;
 
 pub(super) fn observer(terminal: bool) -> Observer {
     if terminal {
@@ -44,8 +52,16 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
         // Every machine starts, in a fraction of a second; what takes long, such as a template, has another name.
         Progress::Machine { phase } if phase.starts_with("machine: ") => None,
         Progress::Machine { phase } => Some(status_line("machine", &[("phase", json!(phase))])),
+        Progress::Transfer { what, entries, bytes } => {
+            let state = ((*what).to_owned(), u32::try_from(bytes / TOLD_BYTES + entries / TOLD_ENTRIES).unwrap_or(u32::MAX));
+            if shown.as_ref() == Some(&state) {
+                return None;
+            }
+            *shown = Some(state);
+            Some(status_line("transfer", &[("what", json!(what)), ("entries", json!(entries)), ("bytes", json!(bytes))]))
+        }
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
-        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } => notice(progress),
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => notice(progress),
     }
 }
 
@@ -61,7 +77,17 @@ fn notice(progress: &Progress) -> Option<String> {
         Progress::HostCompat { reason } => {
             Some(format!("warning: the command runs on this host, with nothing around it, because no guest could be started: {reason}"))
         }
-        Progress::Pull { .. } | Progress::Machine { .. } | Progress::Step { .. } => None,
+        Progress::LeftOut { entries, count } => {
+            let named = entries.iter().take(LEFT_OUT_NAMED);
+            let mut lines: Vec<_> =
+                named.map(|left| format!("note: `{}` was left out: {}", left.path.escape_debug(), left.reason)).collect();
+            let more = count.saturating_sub(lines.len() as u64);
+            if more > 0 {
+                lines.push(format!("note: {more} more were left out; `--json` names them"));
+            }
+            Some(lines.join("\n"))
+        }
+        Progress::Pull { .. } | Progress::Machine { .. } | Progress::Transfer { .. } | Progress::Step { .. } => None,
     }
 }
 
@@ -96,7 +122,13 @@ fn draw(slot: &mut Option<ProgressBar>, progress: Progress) {
             }
             note(&format!("{name}: {}", duration(*duration_ms)));
         }
-        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } => {
+        Progress::Transfer { what, entries, bytes: count } => {
+            let bar = slot.get_or_insert_with(bar);
+            bar.set_style(style("{spinner} {prefix}  {wide_msg}"));
+            bar.set_prefix(*what);
+            bar.set_message(if *entries > 0 { format!("{entries} entries, {}", bytes(*count)) } else { bytes(*count) });
+        }
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => {
             if let Some(text) = notice(&progress) {
                 match slot {
                     Some(bar) => bar.suspend(|| note(&text)),

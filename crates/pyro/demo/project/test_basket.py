@@ -1,12 +1,3 @@
-cat > basket.py <<'PYTHON'
-"""A shopping basket. Three of a kind cost as much as two."""
-
-
-def price(unit_cents: int, count: int) -> int:
-    free = count // 3
-    return unit_cents * count - free
-PYTHON
-cat > test_basket.py <<'PYTHON'
 import sys
 
 from basket import price
@@ -16,4 +7,3 @@ for count, expected in [(1, 250), (2, 500), (3, 500), (7, 1250)]:
     if found != expected:
         sys.exit(f"FAIL: {count} pieces cost {found} cents, expected {expected}")
 print("ok: 4 prices are right")
-PYTHON

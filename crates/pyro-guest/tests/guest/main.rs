@@ -1,5 +1,8 @@
 //! The agent's service over a socket pair, with commands running on the host: everything but mounts.
 
+mod attended;
+mod files;
+
 use std::ffi::CString;
 use std::time::{Duration, Instant};
 
@@ -27,9 +30,14 @@ type Client = GuestClient<Channel>;
 
 /// Starts an agent; returns the host's end of its stream.
 fn agent() -> UnixStream {
+    agent_made(|agent| agent)
+}
+
+/// Starts an agent that is given more than a root to run commands in.
+fn agent_made(make: impl FnOnce(Agent) -> Agent) -> UnixStream {
     let reaper = Reaper::new(Scope::Commands);
     tokio::spawn(reaper.clone().run());
-    let agent = Agent::attached(reaper, c"/".to_owned()).expect("/dev/null opens");
+    let agent = make(Agent::attached(reaper, c"/".to_owned()).expect("/dev/null opens"));
     let (host, guest) = UnixStream::pair().expect("a socket pair");
     tokio::spawn(serve(guest, Quiet::Ended, agent));
     host

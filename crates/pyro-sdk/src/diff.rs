@@ -1,0 +1,170 @@
+//! What has changed in a workspace: two trees on disk compared, what differs read, and shown as a patch.
+
+use pyro_disk::{Changed, Tree, TreeEntry, changes};
+use pyro_tree::{Content, DiffEntry, DiffLimits, DiffReport, Difference, EntryKind, Side, TreePath, render};
+
+use crate::{
+    Observer, Pyro, Workspace,
+    client::{Reap, blocking},
+    contract::{Diff, DiffAnswer, DiffItem, DiffSummary},
+    disk_view::{View, Wanted},
+    error::Result,
+    text::{PatchText, SnapshotReference},
+    workspace_path::path_text,
+};
+
+/// Most bytes of changed files held at once, both sides together. What is beyond is listed and not shown.
+const CONTENT_MAX_BYTES: u64 = 256 << 20;
+
+/// Reads the content of one side of a difference.
+pub(crate) trait ReadContent {
+    /// Reads a file of `tree`.
+    fn read(&mut self, tree: &Tree, entry: &TreeEntry) -> Result<Content>;
+}
+
+/// Holds content in memory, as much as a patch can show.
+pub(crate) struct InMemory {
+    limits: DiffLimits,
+    left: u64,
+}
+
+impl InMemory {
+    pub(crate) const fn new(limits: DiffLimits, left: u64) -> Self {
+        Self { limits, left }
+    }
+}
+
+impl ReadContent for InMemory {
+    fn read(&mut self, tree: &Tree, entry: &TreeEntry) -> Result<Content> {
+        let size = entry.size_bytes;
+        if size > self.limits.text_max_bytes || size > self.left {
+            return Ok(Content::TooLarge);
+        }
+        self.left -= size;
+        Ok(Content::Bytes(tree.read_of(entry, 0, usize::try_from(size).unwrap_or(usize::MAX))?))
+    }
+}
+
+/// Finds what differs and reads it. Blocks.
+pub(crate) fn differences(view: &View, before: &mut dyn ReadContent, after: &mut dyn ReadContent) -> Result<Vec<Difference>> {
+    let Some(old) = &view.before else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for Changed { path, before: was, after: is } in changes(old, &view.now)? {
+        if is_git(&path) {
+            continue;
+        }
+        let was = side(old, was, before)?;
+        let is = side(&view.now, is, after)?;
+        // Sockets and devices are nothing that could be brought anywhere.
+        if was.is_some() || is.is_some() {
+            found.push(Difference { path: TreePath::try_from(path.as_slice())?, before: was, after: is });
+        }
+    }
+    Ok(found)
+}
+
+/// Tells whether a path belongs to what Git keeps for itself. `git status` alone rewrites its index; no patch may touch it, and its hooks
+/// and configuration would run on the host.
+fn is_git(path: &[u8]) -> bool {
+    path.split(|&byte| byte == b'/').any(|name| name == b".git")
+}
+
+fn side(tree: &Tree, entry: Option<TreeEntry>, contents: &mut dyn ReadContent) -> Result<Option<Side>> {
+    let Some(entry) = entry else { return Ok(None) };
+    let (kind, size_bytes, content) = match entry.kind {
+        pyro_disk::EntryKind::File => (EntryKind::File, entry.size_bytes, contents.read(tree, &entry)?),
+        pyro_disk::EntryKind::Directory => (EntryKind::Directory, 0, Content::None),
+        pyro_disk::EntryKind::Link => (EntryKind::Link, 0, Content::Link(entry.link_target.unwrap_or_default())),
+        pyro_disk::EntryKind::Other => return Ok(None),
+    };
+    Ok(Some(Side { kind, mode: entry.mode, size_bytes, content }))
+}
+
+impl Workspace {
+    /// Compares the workspace with its baseline, or with a snapshot.
+    pub(crate) async fn compare(&self, against: Option<SnapshotReference>) -> Result<DiffReport> {
+        let limits = DiffLimits::default();
+        let read = move |view: View| {
+            let contents = || InMemory::new(limits, CONTENT_MAX_BYTES / 2);
+            differences(&view, &mut contents(), &mut contents())
+        };
+        let differences = self.view("compare the files of", Wanted::Against(against), read).await?;
+        // The workspace goes on while this is worked out.
+        Ok(blocking(move || render(differences, limits)).await)
+    }
+}
+
+impl Pyro {
+    /// Shows what has changed in a workspace. Does not count as activity.
+    ///
+    /// # Errors
+    /// There is no such workspace or snapshot, or a disk cannot be read.
+    pub async fn diff(&self, request: Diff, _observer: &Observer) -> Result<DiffAnswer> {
+        let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let against = request.against.as_ref().map_or(SnapshotReference::BASELINE, SnapshotReference::as_str).to_owned();
+        let report = workspace.compare(request.against).await?;
+        Ok(DiffAnswer {
+            workspace_id: record.id.to_string(),
+            against,
+            changed: !report.entries.is_empty(),
+            summary: summary(&report),
+            entries: report.entries.iter().map(item).collect(),
+            patch: (!request.stat).then(|| PatchText::from(report.patch)),
+            truncated: !request.stat && report.truncated,
+        })
+    }
+}
+
+/// Counts differences.
+pub(crate) fn summary(report: &DiffReport) -> DiffSummary {
+    use pyro_tree::Change;
+    let count = |wanted: fn(Change) -> bool| report.entries.iter().filter(|entry| wanted(entry.change)).count() as u64;
+    DiffSummary {
+        entry_count: report.entries.len() as u64,
+        added: count(|change| change == Change::Added),
+        modified: count(|change| matches!(change, Change::Modified | Change::TypeChanged | Change::ModeChanged)),
+        deleted: count(|change| change == Change::Deleted),
+        renamed: count(|change| change == Change::Renamed),
+        insertions: report.insertions,
+        deletions: report.deletions,
+        binary: report.entries.iter().filter(|entry| entry.binary).count() as u64,
+    }
+}
+
+/// Shows one difference.
+pub(crate) fn item(entry: &DiffEntry) -> DiffItem {
+    let mode = |mode: Option<u32>| mode.map(|mode| format!("{mode:04o}"));
+    DiffItem {
+        path: path_text(entry.path.as_bytes()),
+        old_path: entry.old_path.as_ref().map(|path| path_text(path.as_bytes())),
+        change: entry.change.as_str().to_owned(),
+        artifact_type: artifact_type(entry.kind),
+        binary: entry.binary,
+        old_mode: mode(entry.old_mode),
+        new_mode: mode(entry.new_mode),
+        insertions: entry.insertions,
+        deletions: entry.deletions,
+        old_size_bytes: entry.old_size,
+        new_size_bytes: entry.new_size,
+    }
+}
+
+/// Returns what an entry of a tree is called.
+pub(crate) const fn artifact_type(kind: EntryKind) -> crate::contract::ArtifactType {
+    match kind {
+        EntryKind::File => crate::contract::ArtifactType::File,
+        EntryKind::Directory => crate::contract::ArtifactType::Directory,
+        EntryKind::Link => crate::contract::ArtifactType::Symlink,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_keeps_for_itself_is_no_difference() {
+        assert!(is_git(b".git") && is_git(b".git/index") && is_git(b"sub/.git/HEAD"));
+        assert!(!is_git(b".gitignore") && !is_git(b".github/workflows/x") && !is_git(b"a.git/b"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What to type or to do next, for each problem. The kind's own hint holds where the place that failed knows no better one.
+
+use pyro_proto::error::ErrorKind;
+use pyro_store::StoreError;
+
+use super::{Error, Problem};
+use crate::workspace_path::WorkspacePathError;
+
+impl Error {
+    /// Returns the next thing to type or to do: the kind's hint, unless the place that failed knows a better one.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let special = match &*self.problem {
+            Problem::Environment(error) => error.hint(),
+            Problem::UnknownEnvironment(_) => Some("list the environments with `pyro env list`".to_owned()),
+            Problem::UnknownOperation { .. } => Some("the operations are in `docs/reference/operations.md`".to_owned()),
+            Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
+                Some(format!("give a number from {} to {}", error.minimum, error.maximum))
+            }
+            Problem::NoHome => Some("set `PYRO_HOME` to a folder of your own".to_owned()),
+            Problem::NoBinary => Some("install `pyro`, or set `PYRO_BINARY` to its path".to_owned()),
+            Problem::NoQemu { setting: Some(setting), .. } => {
+                Some(format!("correct {setting}, or take it away and install QEMU with `sudo apt-get install qemu-system-x86`"))
+            }
+            Problem::NoQemu { setting: None, .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
+            Problem::NoKvm { .. } => Some("run without it: `--accelerator auto` or `--accelerator tcg`".to_owned()),
+            Problem::EnvironmentMissing { name } => Some(format!("build it with `pyro env pull {name}`")),
+            Problem::CommandsRunning { workspace, .. } => Some(format!(
+                "end it with `pyro workspace exec-kill {workspace} SEQUENCE`, or delete all the same with `pyro workspace delete {workspace} --force`"
+            )),
+            Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
+            Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
+            Problem::Store(StoreError::NameTaken { name }) => {
+                Some(format!("choose another name, or delete the other one with `pyro workspace delete {name}`"))
+            }
+            Problem::Store(StoreError::CommandNotFound { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("see the commands it has with `pyro workspace logs {workspace}`"))
+            }
+            Problem::CommandsUnknown { workspace, .. } => {
+                Some(format!("delete it all the same with `pyro workspace delete {workspace} --force`"))
+            }
+            Problem::Unresponsive { .. } if self.gone => Some("check the host with `pyro doctor`, then try again".to_owned()),
+            Problem::Unresponsive { workspace, .. } => Some(format!(
+                "end its machine with `pyro workspace stop {workspace}`, or with everything in it: `pyro workspace delete {workspace} --force`"
+            )),
+            Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
+                Some("check the host with `pyro doctor`, then try again".to_owned())
+            }
+            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
+            Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
+            Problem::Path(WorkspacePathError::Outside { .. }) => {
+                Some("name a path below `/workspace`, absolute or relative to it; other files are read with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned())
+            }
+            Problem::Disk(error) => error.hint().map(ToOwned::to_owned),
+            Problem::Export(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Some("choose another `--output`, or replace what is there with `--force`".to_owned())
+            }
+            Problem::PatchRejected { .. } => Some(
+                "read what is there with `pyro workspace file read WORKSPACE PATH`, mend the patch, and try it first with `--check`".to_owned(),
+            ),
+            Problem::Patch(error) if error.kind() == ErrorKind::InvalidArgument => {
+                Some("make the patch with `git diff` or `diff -u`, or write the file as a whole with `pyro workspace file write`".to_owned())
+            }
+            Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
+            Problem::NotAFile { path, what: "a folder" } => {
+                Some(format!("see what is in it with `pyro workspace file list WORKSPACE {path}`"))
+            }
+            Problem::FileTooLarge { .. } => Some("change it with a command: `pyro workspace exec WORKSPACE -- …`".to_owned()),
+            Problem::ReplaceMismatch { path, count: 0 } => {
+                Some(format!("read what is there with `pyro workspace file read WORKSPACE {path}`; spaces and line ends count"))
+            }
+            Problem::ReplaceMismatch { .. } => Some("give more of what is around it, or replace all with `--all`".to_owned()),
+            Problem::NothingToReplace => Some("write a file as a whole with `pyro workspace file write WORKSPACE PATH --text TEXT`".to_owned()),
+            Problem::Pattern { .. } => Some("the syntax is Rust's `regex`; a literal `(`, `[`, `.` or `*` needs a backslash".to_owned()),
+            Problem::NotStopped { workspace, .. } => Some(format!(
+                "stop it with `pyro workspace stop {workspace}`, or read a running one with `pyro workspace file list {workspace}`"
+            )),
+            Problem::NoSeed { workspace } => Some(format!("name a folder with `pyro workspace apply {workspace} --to HOSTDIR`")),
+            Problem::NothingToUndo { workspace } => Some(format!("see what would be brought home with `pyro workspace apply {workspace} --dry-run`")),
+            Problem::ApplyConflict { workspace, .. } => Some(format!(
+                "see every verdict with `pyro workspace apply {workspace} --dry-run`, overwrite the host's files with `--force`"
+            )),
+            Problem::Store(StoreError::SnapshotNotFound { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("see the snapshots it has with `pyro workspace snapshot list {workspace}`"))
+            }
+            Problem::Store(StoreError::SnapshotExists { workspace, name }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("choose another name, or delete the other one with `pyro workspace snapshot delete {workspace} {name}`"))
+            }
+            Problem::NotText { .. } => Some("bring binary files in with `pyro workspace sync push WORKSPACE SOURCE`".to_owned()),
+            Problem::Files { kind: ErrorKind::InvalidArgument, .. } => {
+                Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned())
+            }
+            Problem::Files { kind: ErrorKind::PermissionDenied, .. } => Some(
+                "links that lead out of `/workspace` are not followed; read such a file with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
+            ),
+            Problem::Seed { kind: ErrorKind::NotFound, .. } | Problem::Source { kind: ErrorKind::NotFound, .. } => {
+                Some("check the path: it is one of this host, a folder or an archive".to_owned())
+            }
+            Problem::Files { .. }
+            | Problem::Store(_)
+            | Problem::Patch(_)
+            | Problem::Export(_)
+            | Problem::Landing(_)
+            | Problem::Manifest(_)
+            | Problem::TreePath(_)
+            | Problem::Seed { .. }
+            | Problem::Source { .. }
+            | Problem::CalledOff(_)
+            | Problem::NotAFile { .. }
+            | Problem::Path(_)
+            | Problem::TextTooLong { .. }
+            | Problem::Limit(_)
+            | Problem::Id(_)
+            | Problem::Config(_)
+            | Problem::TooManyLabels { .. }
+            | Problem::CommandTooLong { .. }
+            | Problem::CommandMalformed
+            | Problem::Request { .. }
+            | Problem::Workspace { .. }
+            | Problem::Reported { .. }
+            | Problem::Io { .. } => None,
+        };
+        let hint = special.unwrap_or_else(|| self.kind().hint().to_owned());
+        match &self.workspace {
+            Some(workspace) => hint.replace("WORKSPACE", workspace),
+            None => hint,
+        }
+    }
+}

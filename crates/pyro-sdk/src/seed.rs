@@ -1,0 +1,175 @@
+//! Seeds: the first content of `/workspace`, written into a disk layer on the host, before any machine is involved.
+//!
+//! The layer is the workspace's baseline: a reset goes back to it, a diff compares with it. Beside it lies the manifest of what was taken,
+//! which `apply` compares the host's files with.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use pyro_image::SeedWriter;
+use pyro_store::{Dirs, LayerId, LayerRecord, SeedRecord, WorkspaceId, remove_if_present};
+use pyro_tree::{Entry, EntryKind, LeftOut, Manifest, ManifestEntry, Sink, SourceOptions, read_source};
+
+use crate::{
+    Observer, Pyro,
+    client::blocking,
+    error::{Error, Problem, Result},
+    meter::Meter,
+};
+
+/// What a seed is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct SeedRequest {
+    pub(crate) path: PathBuf,
+    pub(crate) options: SourceOptions,
+    pub(crate) disk_gib: u64,
+}
+
+/// A seed in a layer whose file is there and whose row is not yet. Dropping it removes the file, unless it was [kept](Seeded::keep).
+#[derive(Debug)]
+pub(crate) struct Seeded {
+    pub(crate) layer: LayerRecord,
+    pub(crate) record: SeedRecord,
+    pub(crate) manifest: Manifest,
+    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) left_out_count: u64,
+    image: Option<PathBuf>,
+}
+
+impl Seeded {
+    /// Leaves the file to the registry, which has its row now.
+    pub(crate) fn keep(&mut self) {
+        self.image = None;
+    }
+}
+
+impl Drop for Seeded {
+    fn drop(&mut self) {
+        if let Some(image) = &self.image {
+            // A remnant without a row is removed by `system prune`.
+            drop(remove_if_present(image));
+        }
+    }
+}
+
+impl Pyro {
+    /// Writes a seed into a layer of its own. Dropping the future lets the work go on to its end and removes what it made.
+    pub(crate) async fn make_seed(&self, request: SeedRequest, observer: &Observer) -> Result<Seeded> {
+        let blank = LayerRecord::blank_workspace(request.disk_gib);
+        let row = blank.clone();
+        // First the row, so that whoever prunes meanwhile knows the file.
+        self.store(move |_, registry| Ok(registry.insert_layer(&row)?)).await?;
+        let (dirs, observer) = (self.dirs().clone(), observer.clone());
+        blocking(move || write_seed(&dirs, &blank, &request, &observer)).await
+    }
+}
+
+fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer: &Observer) -> Result<Seeded> {
+    let blank_path = dirs.layers().join(blank.file_name());
+    if !blank_path.exists() {
+        pyro_image::write_blank_ext4(&blank_path, blank.size_bytes, "pyro-workspace")?;
+    }
+    let layer = LayerRecord { id: LayerId::random(), parent: None, format: "raw".to_owned(), size_bytes: blank.size_bytes };
+    let image = dirs.layers().join(layer.file_name());
+    let writer = SeedWriter::start(&image, &blank_path)?;
+    let mut sink =
+        Writer { writer, manifest: Manifest::new(), refused: Vec::new(), entries: 0, bytes: 0, meter: Meter::new(observer, "seed") };
+    let report = read_source(&request.path, &request.options, &mut sink).map_err(|error| seed_error(&request.path, error))?;
+    let Writer { writer, manifest, mut refused, entries, bytes, .. } = sink;
+    writer.finish()?;
+    let left_out_count = report.left_out_count + refused.len() as u64;
+    let mut left_out = report.left_out;
+    left_out.append(&mut refused);
+    let shown = std::path::absolute(&request.path).unwrap_or_else(|_| request.path.clone());
+    let record = SeedRecord {
+        path: shown.to_string_lossy().into_owned(),
+        origin_kind: report.origin.as_str().to_owned(),
+        origin_ref: report.origin_ref,
+        entry_count: entries,
+        bytes_written: bytes,
+    };
+    Ok(Seeded { layer, record, manifest, left_out, left_out_count, image: Some(image) })
+}
+
+fn seed_error(path: &Path, error: pyro_tree::SourceError<pyro_image::Error>) -> Error {
+    if let pyro_tree::SourceError::Sink(error) = error {
+        return error.into();
+    }
+    let kind = error.kind(pyro_image::Error::kind);
+    Problem::Seed { path: path.to_owned(), kind, source: Box::new(error) }.into()
+}
+
+struct Writer {
+    writer: SeedWriter,
+    manifest: Manifest,
+    refused: Vec<LeftOut>,
+    entries: u64,
+    bytes: u64,
+    meter: Meter,
+}
+
+impl Sink for Writer {
+    type Error = pyro_image::Error;
+
+    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> std::result::Result<(), Self::Error> {
+        let path = entry.path.as_bytes();
+        if !SeedWriter::accepts(path) {
+            self.refused.push(LeftOut { path: entry.path.to_string(), reason: "its name holds a line break".to_owned() });
+            return Ok(());
+        }
+        let digest = match entry.kind {
+            EntryKind::Directory => {
+                self.writer.directory(path, entry.mode, entry.mtime_seconds)?;
+                None
+            }
+            EntryKind::Link => {
+                self.writer.link(path, entry.link_target.as_deref().unwrap_or_default(), entry.mtime_seconds)?;
+                None
+            }
+            EntryKind::File => {
+                let written = self.writer.file(path, entry.mode, entry.mtime_seconds, entry.size_bytes, content)?;
+                self.bytes += entry.size_bytes;
+                Some(written.digest)
+            }
+        };
+        self.entries += 1;
+        self.manifest.insert(
+            entry.path.clone(),
+            ManifestEntry {
+                kind: entry.kind,
+                mode: entry.mode,
+                size_bytes: entry.size_bytes,
+                digest,
+                link_target: entry.link_target.clone(),
+            },
+        );
+        self.meter.add(1, entry.size_bytes);
+        Ok(())
+    }
+}
+
+/// Stores the manifest of a workspace that has its row.
+pub(crate) fn store_manifest(dirs: &Dirs, id: &WorkspaceId, manifest: &Manifest) -> Result<()> {
+    let path = dirs.seed_manifest(id);
+    make_folder(dirs, id)?;
+    manifest.store(&path).map_err(|source| Problem::Manifest(source).into())
+}
+
+/// Gives a fork the manifest of its origin, if that has one.
+pub(crate) fn copy_manifest(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<()> {
+    let source = dirs.seed_manifest(from);
+    if !source.exists() {
+        return Ok(());
+    }
+    make_folder(dirs, to)?;
+    let target = dirs.seed_manifest(to);
+    fs_err::copy(&source, &target).map(drop).map_err(|source| Error::io("copy a manifest to", &target, source))
+}
+
+fn make_folder(dirs: &Dirs, id: &WorkspaceId) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = dirs.workspace(id);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| Error::io("make the folder", &folder, source))
+}

@@ -1,0 +1,164 @@
+//! What was done in a workspace, in short: for a person, for a pull request, for the model that did it.
+
+use std::fmt::Write as _;
+
+use pyro_store::{CommandRecord, EventRecord, WorkspaceRecord};
+use pyro_tree::DiffReport;
+
+use crate::{
+    Observer, Pyro,
+    client::Reap,
+    contract::{CommandEntry, CommandState, DiffItem, Summary, SummaryAnswer},
+    diff,
+    error::Result,
+    time::rfc3339,
+};
+
+/// Commands shown, the newest.
+const COMMANDS_MAX: usize = 20;
+/// Differences shown.
+const ENTRIES_MAX: usize = 50;
+/// Longest command line shown, in characters.
+const COMMAND_MAX_CHARS: usize = 80;
+/// What counts as an edit from outside, as the events are called.
+const EDITS: [&str; 4] = ["sync_push", "file_write", "file_replace", "patch_apply"];
+/// What counts as an export.
+const EXPORTS: [&str; 2] = ["export", "apply"];
+
+impl Pyro {
+    /// Shows what was done in a workspace since its last reset. Does not count as activity.
+    ///
+    /// # Errors
+    /// There is no such workspace, or its disk cannot be read.
+    pub async fn summary(&self, request: Summary, _observer: &Observer) -> Result<SummaryAnswer> {
+        let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let since = record.last_reset_at_ms.unwrap_or(record.created_at_ms);
+        let id = record.id.clone();
+        let (commands, events, snapshots) = self
+            .store(move |_, registry| {
+                let commands = registry.commands(&id, u64::MAX)?;
+                Ok((commands, registry.events_since(&id, since)?, registry.snapshots(&id)?.len() as u64))
+            })
+            .await?;
+        let report = workspace.compare(None).await?;
+        Ok(answer(&record, &commands, &events, snapshots, &report))
+    }
+}
+
+fn answer(
+    record: &WorkspaceRecord,
+    commands: &[CommandRecord],
+    events: &[EventRecord],
+    snapshots: u64,
+    report: &DiffReport,
+) -> SummaryAnswer {
+    let count = |kinds: &[&str]| events.iter().filter(|event| kinds.contains(&event.kind.as_str())).count() as u64;
+    let failed = commands.iter().filter(|command| command.ended_at_ms.is_some() && command.exit_code != Some(0)).count() as u64;
+    let newest = &commands[commands.len().saturating_sub(COMMANDS_MAX)..];
+    let mut answer = SummaryAnswer {
+        workspace_id: record.id.to_string(),
+        name: record.name.as_ref().map(ToString::to_string),
+        environment: record.environment.clone(),
+        state: record.state.into(),
+        since: rfc3339(record.last_reset_at_ms.unwrap_or(record.created_at_ms)),
+        command_count: commands.len() as u64,
+        failed_command_count: failed,
+        commands: newest.iter().map(CommandEntry::from).collect(),
+        edit_count: count(&EDITS),
+        export_count: count(&EXPORTS),
+        snapshot_count: snapshots,
+        service_count: 0,
+        diff: diff::summary(report),
+        entries: report.entries.iter().take(ENTRIES_MAX).map(diff::item).collect(),
+        markdown: String::new(),
+    };
+    answer.markdown = markdown(&answer).unwrap_or_default();
+    answer
+}
+
+fn plural(count: u64, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+/// Makes foreign text safe within backticks in a table.
+fn code(text: &str) -> String {
+    let mut shown: String =
+        text.chars().take(COMMAND_MAX_CHARS).map(|character| if character.is_control() { ' ' } else { character }).collect();
+    if text.chars().count() > COMMAND_MAX_CHARS {
+        shown.push('…');
+    }
+    // Nothing ends code but a run of backticks as long as the one it began with.
+    format!("`{}`", shown.replace('`', "'").replace('|', "\\|"))
+}
+
+fn outcome(entry: &CommandEntry) -> String {
+    match (entry.state, entry.exit_code) {
+        (CommandState::Running, _) => "running".to_owned(),
+        (CommandState::Exited, Some(_)) if entry.timed_out => "timed out".to_owned(),
+        (CommandState::Exited, Some(0)) => "ok".to_owned(),
+        (CommandState::Exited, Some(code)) => format!("exit {code}"),
+        (CommandState::Exited, None) => "lost".to_owned(),
+    }
+}
+
+fn markdown(answer: &SummaryAnswer) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let name = answer.name.as_ref().unwrap_or(&answer.workspace_id);
+    writeln!(text, "## Workspace {} ({})\n", code(name), answer.environment)?;
+    let failed = if answer.failed_command_count > 0 { format!(" ({} failed)", answer.failed_command_count) } else { String::new() };
+    writeln!(
+        text,
+        "Since {}: {}{failed}, {}, {}, {}.",
+        answer.since,
+        plural(answer.command_count, "command"),
+        plural(answer.edit_count, "edit"),
+        plural(answer.export_count, "export"),
+        plural(answer.snapshot_count, "snapshot"),
+    )?;
+    if !answer.commands.is_empty() {
+        writeln!(text, "\n| # | command | outcome | time |\n|---|---|---|---|")?;
+        for entry in &answer.commands {
+            let time = entry.duration_ms.map(|milliseconds| format!("{:.1} s", milliseconds / 1000.0)).unwrap_or_default();
+            writeln!(text, "| {} | {} | {} | {time} |", entry.sequence, code(&entry.command.join(" ")), outcome(entry))?;
+        }
+        let left = answer.command_count - answer.commands.len() as u64;
+        if left > 0 {
+            writeln!(text, "\nand {} before.", plural(left, "command"))?;
+        }
+    }
+    if answer.entries.is_empty() {
+        writeln!(text, "\nNothing in `/workspace` has changed.")?;
+        return Ok(text);
+    }
+    writeln!(text, "\n{}: +{} −{} lines.\n", plural(answer.diff.entry_count, "change"), answer.diff.insertions, answer.diff.deletions)?;
+    for entry in &answer.entries {
+        writeln!(text, "- {}", difference(entry))?;
+    }
+    let left = answer.diff.entry_count - answer.entries.len() as u64;
+    if left > 0 {
+        writeln!(text, "- and {left} more")?;
+    }
+    Ok(text)
+}
+
+fn difference(entry: &DiffItem) -> String {
+    let change = entry.change.replace('_', " ");
+    let from = entry.old_path.as_ref().map(|path| format!(" from {}", code(path))).unwrap_or_default();
+    let lines = match (entry.insertions, entry.deletions) {
+        _ if entry.binary => " (binary)".to_owned(),
+        (0, 0) => String::new(),
+        (insertions, deletions) => format!(" (+{insertions} −{deletions})"),
+    };
+    format!("{change} {}{from}{lines}", code(&entry.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_leave_its_cell() {
+        assert_eq!(code("a | b `c`\nd"), "`a \\| b 'c' d`");
+        assert_eq!(code(&"x".repeat(100)).chars().count(), COMMAND_MAX_CHARS + 3);
+    }
+}

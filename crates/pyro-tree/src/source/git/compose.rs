@@ -1,0 +1,214 @@
+//! Makes the `.git` of a seed from a repository: complete enough for `git status` and `git log`, without hooks and credentials.
+//!
+//! What is taken is on a list (see `list`); whatever a repository holds beyond it stays behind. A linked worktree and the repository it belongs to
+//! become one. A repository that borrows objects from another one stays behind whole. The configuration is written anew (see `config`), and
+//! addresses in text lose their credentials.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use rustix::fs::FileType;
+
+use super::{
+    checkout::Location,
+    config::{CONFIG_MAX_BYTES, strip_credentials},
+    list::{COMMON, OWN, OWN_REFS, TEXT_MAX_BYTES, is_text, is_unwanted},
+};
+use crate::{
+    entry::{Entry, EntryKind},
+    path::{TreePath, printable},
+    source::{
+        Sink, SourceError,
+        emit::Emitter,
+        folder::{Folder, is_absent, kind_name},
+        walk,
+    },
+};
+
+/// What is to be written, by its path below `.git`; a folder comes before what it holds.
+type Parts = BTreeMap<Vec<u8>, Part>;
+
+enum Part {
+    Folder,
+    /// A file at this path below a host folder.
+    File(Rc<Folder>, Vec<u8>),
+}
+
+/// Hands the `.git` at `prefix` to the sink.
+pub(in crate::source) fn compose<S: Sink>(
+    location: &Location,
+    prefix: &TreePath,
+    emitter: &mut Emitter<'_, S>,
+) -> Result<(), SourceError<S::Error>> {
+    let config = match location.config() {
+        Ok(config) => config,
+        Err(problem) => {
+            emitter.leave_out(prefix.as_bytes(), problem);
+            return Ok(());
+        }
+    };
+    let linked = location.own != location.common;
+    if linked && config.get("extensions", "refstorage").is_some_and(|format| format != "files") {
+        emitter.leave_out(prefix.as_bytes(), "is a linked worktree whose references are not files");
+        return Ok(());
+    }
+    if let Some(lender) = lender(&location.common.join("objects")) {
+        let reason = format!(
+            "borrows its objects from `{}`, which is no part of the seed; `git repack -a -d && rm .git/objects/info/alternates` makes it whole",
+            printable(lender.as_os_str().as_bytes())
+        );
+        emitter.leave_out(prefix.as_bytes(), reason);
+        return Ok(());
+    }
+    let mut gatherer = Gatherer::default();
+    let gathered = gatherer.gather(location, linked);
+    for (path, reason) in gatherer.left_out {
+        emitter.leave_out(&[prefix.as_bytes(), b"/", &path].concat(), reason);
+    }
+    if let Err(error) = gathered {
+        return emitter.unreadable(prefix.as_bytes(), location.common.clone(), error);
+    }
+    emitter.folder(prefix.clone(), 0o755, 0)?;
+    let config = config.allowed();
+    let Ok(path) = prefix.join(b"config") else { return Ok(()) };
+    emit_text(path, config.as_bytes(), &location.common, emitter)?;
+    for (below, part) in &gatherer.parts {
+        let Ok(path) = prefix.join(below) else {
+            emitter.leave_out(below, "its path is too long");
+            continue;
+        };
+        match part {
+            Part::Folder => emitter.folder(path, 0o755, 0)?,
+            Part::File(folder, host) if is_text(below) => match folder.read_small(host, TEXT_MAX_BYTES) {
+                Ok(Some(text)) => {
+                    emit_text(path, &strip_credentials(&text), &folder.host_path(host), emitter)?;
+                }
+                Ok(None) => {}
+                Err(error) => emitter.leave_out(path.as_bytes(), format!("cannot be freed of credentials: {error}")),
+            },
+            Part::File(folder, host) => walk::file(folder, host, path, emitter)?,
+        }
+    }
+    Ok(())
+}
+
+/// Hands over text that was made here.
+pub(in crate::source) fn emit_text<S: Sink>(
+    path: TreePath,
+    mut text: &[u8],
+    host: &Path,
+    emitter: &mut Emitter<'_, S>,
+) -> Result<(), SourceError<S::Error>> {
+    let size_bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    let entry = Entry { path, kind: EntryKind::File, mode: 0o644, size_bytes, mtime_seconds: 0, link_target: None };
+    emitter.emit(&entry, &mut text, host)
+}
+
+#[derive(Default)]
+struct Gatherer {
+    parts: Parts,
+    left_out: Vec<(Vec<u8>, String)>,
+}
+
+impl Gatherer {
+    fn gather(&mut self, location: &Location, linked: bool) -> io::Result<()> {
+        // Git takes a folder without these two for none of its own.
+        self.parts.insert(b"objects".to_vec(), Part::Folder);
+        self.parts.insert(b"refs".to_vec(), Part::Folder);
+        let own = Rc::new(Folder::open(&location.own)?);
+        let common = if linked { Rc::new(Folder::open(&location.common)?) } else { Rc::clone(&own) };
+        for name in OWN.iter().chain(&OWN_REFS) {
+            self.take(&own, name)?;
+        }
+        for found in own.list(&own.folder(b"")?)? {
+            if found.name.starts_with(b"sharedindex.") && found.kind == FileType::RegularFile {
+                self.add(&own, &found.name, b"", FileType::RegularFile);
+            }
+        }
+        for name in COMMON {
+            self.take(&common, name)?;
+        }
+        if linked {
+            // What `refs` holds of the main checkout alone would be taken for this one's.
+            let of_main = |path: &[u8]| OWN_REFS.iter().any(|refs| path.starts_with(refs.as_bytes()));
+            self.parts.retain(|path, part| !(of_main(path) && matches!(part, Part::File(folder, _) if Rc::ptr_eq(folder, &common))));
+        }
+        Ok(())
+    }
+
+    /// Takes one name of the lists; what is not there is fine.
+    fn take(&mut self, folder: &Rc<Folder>, name: &str) -> io::Result<()> {
+        let path = name.trim_end_matches('/').as_bytes();
+        let status = match folder.status(path) {
+            Ok(status) => status,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match (FileType::from_raw_mode(status.st_mode), name.ends_with('/')) {
+            (FileType::Directory, true) => {
+                self.add(folder, path, b"", FileType::Directory);
+                self.descend(folder, path, b"")
+            }
+            (FileType::RegularFile, false) => {
+                self.add(folder, path, b"", FileType::RegularFile);
+                Ok(())
+            }
+            (FileType::Symlink, _) => {
+                self.left_out.push((path.to_vec(), "is a link inside a repository".to_owned()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes everything below `top`, under its path with `prefix` before it.
+    fn descend(&mut self, folder: &Rc<Folder>, top: &[u8], prefix: &[u8]) -> io::Result<()> {
+        let mut pending = vec![top.to_vec()];
+        while let Some(path) = pending.pop() {
+            for found in folder.list(&folder.folder(&path)?)? {
+                let below = if path.is_empty() { found.name.clone() } else { [&path, b"/".as_slice(), &found.name].concat() };
+                let place = [prefix, &below].concat();
+                match found.kind {
+                    _ if is_unwanted(&place) => {}
+                    FileType::Directory => {
+                        self.add(folder, &below, prefix, FileType::Directory);
+                        pending.push(below);
+                    }
+                    FileType::RegularFile if !prefix.is_empty() && below.starts_with(b"info/") => {}
+                    FileType::RegularFile => self.add(folder, &below, prefix, FileType::RegularFile),
+                    FileType::Symlink => self.left_out.push((place, "is a link inside a repository".to_owned())),
+                    kind @ (FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown) => {
+                        self.left_out.push((place, kind_name(kind).to_owned()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes one part and the folders above it; what is noted already stays.
+    fn add(&mut self, folder: &Rc<Folder>, path: &[u8], prefix: &[u8], kind: FileType) {
+        let place = [prefix, path].concat();
+        for (at, _) in place.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            self.parts.entry(place[..at].to_vec()).or_insert(Part::Folder);
+        }
+        let part = if kind == FileType::Directory { Part::Folder } else { Part::File(Rc::clone(folder), path.to_vec()) };
+        self.parts.entry(place).or_insert(part);
+    }
+}
+
+/// Returns the first object folder that a repository borrows from.
+///
+/// What lies there is another repository's: a seed that reached into it would carry across what nobody named, and whoever prepared the
+/// checkout could name any repository of this host.
+fn lender(objects: &Path) -> Option<PathBuf> {
+    let text = Folder::open(objects).and_then(|folder| folder.read_small(b"info/alternates", CONFIG_MAX_BYTES)).ok()??;
+    let line = text.split(|byte| *byte == b'\n').find(|line| !line.is_empty() && !line.starts_with(b"#"))?;
+    Some(objects.join(OsStr::from_bytes(line)))
+}
