@@ -184,6 +184,17 @@ impl Home {
         supervisors.iter().copied().chain(machines).collect()
     }
 
+    /// Kills every supervisor and QEMU there is at this moment, and waits for their ends.
+    pub fn kill_machines(&self) {
+        let pids = self.live_processes();
+        for pid in &pids {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        eventually("the killed processes are gone", 10, || pids.iter().all(|pid| has_ended(*pid)));
+    }
+
     /// Asserts that nothing of any workspace is left: no process, no machine's folder, no layer, no journal, no row.
     pub fn assert_nothing_left(&self) {
         eventually("every process has ended", 20, || self.live_processes().is_empty());
@@ -228,6 +239,13 @@ pub fn finish(child: Child) -> Output {
     let output = child.wait_with_output().expect("it can be waited for");
     let code = output.status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&output.status).unwrap_or(0));
     Output { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+/// Tells whether a killed process has let go of its files, and so of its locks: it is a zombie, and its other threads have ended, too.
+fn has_ended(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    status.lines().any(|line| line.starts_with("State:\tZ")) && threads <= 1
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -7,9 +7,11 @@
 mod home;
 mod output;
 mod pool;
+mod small_disk;
 
 pub use home::{Home, finish};
 pub use output::Output;
+pub use small_disk::SmallDisk;
 
 /// Environment of the stories: the smallest.
 pub const ENVIRONMENT: &str = "debian:12-base";

@@ -2,24 +2,11 @@
 
 use std::time::Duration;
 
-use pyro_tests::{ENVIRONMENT, Home, MEM_MIB, eventually};
+use pyro_tests::{ENVIRONMENT, Home, MEM_MIB, SmallDisk, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid.cast_signed()).expect("a process id"), Signal::KILL).expect("it runs");
-}
-
-/// Kills every supervisor and QEMU there is at this moment, and waits for their ends: a killed process holds its lock a little longer.
-fn kill_all(home: &Home) {
-    let pids = home.live_processes();
-    for pid in &pids {
-        if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    // A zombie has no arguments any more.
-    let gone = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty();
-    eventually("the killed processes are gone", 10, || pids.iter().all(gone));
 }
 
 #[test]
@@ -84,7 +71,7 @@ fn a_supervisor_killed_at_any_moment_of_create_fails_the_client_clearly_and_leav
     for moment_ms in (10..350).step_by(40) {
         let client = home.start(&["workspace", "create", ENVIRONMENT, "--mem-mib", MEM_MIB]);
         std::thread::sleep(Duration::from_millis(moment_ms));
-        kill_all(&home);
+        home.kill_machines();
         let output = pyro_tests::finish(client);
         if output.code != 0 {
             assert_eq!(output.code, 72, "{}", output.stderr);
@@ -106,7 +93,7 @@ fn a_supervisor_killed_at_any_moment_of_stop_and_start_loses_no_synced_file() {
         for verb in ["stop", "start"] {
             let client = home.start(&["workspace", verb, &workspace]);
             std::thread::sleep(Duration::from_millis(moment_ms));
-            kill_all(&home);
+            home.kill_machines();
             // Done before the kill, or failed by it; the next command finds the truth either way.
             let output = pyro_tests::finish(client);
             assert!([0, 67, 72].contains(&output.code), "{output:?}");
@@ -123,11 +110,7 @@ fn a_supervisor_killed_at_any_moment_of_stop_and_start_loses_no_synced_file() {
 
 #[test]
 fn a_full_host_disk_is_said_and_waited_out() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: mounting a small file system needs root");
-        return;
-    }
-    let small = SmallDisk::mount();
+    let Some(small) = SmallDisk::mount() else { return };
     {
         let home = Home::in_folder(small.path());
         let workspace = home.create(&[]);
@@ -152,30 +135,5 @@ fn a_full_host_disk_is_said_and_waited_out() {
         assert_eq!(home.sh(&workspace, "stat -c %s /workspace/big"), (700u64 << 20).to_string());
         let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
         home.assert_nothing_left();
-    }
-}
-
-/// A tmpfs that can grow.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        rustix::mount::mount("pyro-test", folder.path(), "tmpfs", rustix::mount::MountFlags::empty(), Some(c"size=900m")).expect("a tmpfs");
-        Self(folder)
-    }
-
-    fn path(&self) -> &std::path::Path {
-        self.0.path()
-    }
-
-    fn grow(&self) {
-        rustix::mount::mount_remount(self.path(), rustix::mount::MountFlags::empty(), c"size=4g").expect("it grows");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH);
     }
 }
