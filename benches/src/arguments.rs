@@ -37,6 +37,10 @@ pub(crate) enum Section {
     Exec,
     /// Output of a command
     Stream,
+    /// Seed, push, diff, files and patches
+    Files,
+    /// Reset, live snapshot and fork
+    TimeTravel,
     /// Sizes, and what is paid once
     Footprint,
     /// Many workspaces that do nothing
@@ -44,7 +48,8 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 6] = [Self::Create, Self::Lab, Self::Exec, Self::Stream, Self::Footprint, Self::Idle];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Create, Self::Lab, Self::Exec, Self::Stream, Self::Files, Self::TimeTravel, Self::Footprint, Self::Idle];
 }
 
 /// How much is measured.

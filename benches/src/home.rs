@@ -75,6 +75,18 @@ impl Home {
         Ok(self.pyro.create_workspace(request, &Observer::none()).await?)
     }
 
+    /// Asks for a workspace of the run's size with what a folder or an archive holds in it.
+    pub(crate) async fn create_seeded(&self, path: &Path) -> Result<Workspace> {
+        let request =
+            WorkspaceCreate { mem_mib: self.mem_mib, seed_path: Some(path.to_owned()), ..WorkspaceCreate::new(ENVIRONMENT.parse()?) };
+        Ok(self.pyro.create_workspace(request, &Observer::none()).await?)
+    }
+
+    /// Returns the installation.
+    pub(crate) const fn pyro(&self) -> &Pyro {
+        &self.pyro
+    }
+
     /// Creates a workspace, runs a command and deletes it, so that what happens once has happened.
     pub(crate) async fn prime(&self) -> Result<()> {
         let workspace = self.create().await?;

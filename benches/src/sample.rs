@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     MegabytesPerSecond,
     Mebibytes,
     PercentOfOneCore,
+    /// Of two figures taken right after each other.
+    Ratio,
 }
 
 impl Unit {
@@ -17,7 +19,7 @@ impl Unit {
     pub(crate) const fn more_is_better(self) -> bool {
         match self {
             Self::MegabytesPerSecond => true,
-            Self::Milliseconds | Self::Mebibytes | Self::PercentOfOneCore => false,
+            Self::Milliseconds | Self::Mebibytes | Self::PercentOfOneCore | Self::Ratio => false,
         }
     }
 
@@ -27,6 +29,7 @@ impl Unit {
             Self::MegabytesPerSecond => "MB/s",
             Self::Mebibytes => "MiB",
             Self::PercentOfOneCore => "% of a core",
+            Self::Ratio => "times",
         }
     }
 }
@@ -59,6 +62,11 @@ impl Samples {
 
     pub(crate) fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Returns the sample taken last.
+    pub(crate) fn last(&self) -> Option<f64> {
+        self.0.last().copied()
     }
 
     /// Returns the smallest sample that `percent` of all do not exceed (nearest rank); `None` without samples.

@@ -2,10 +2,12 @@
 
 mod create;
 mod exec;
+mod files;
 mod footprint;
 mod idle;
 mod lab;
 mod stream;
+mod time_travel;
 
 use std::path::{Path, PathBuf};
 
@@ -69,6 +71,8 @@ async fn measure(arguments: &Arguments, run: &Path) -> Result<()> {
             Section::Lab => lab::show(&bench, &mut report).await,
             Section::Exec => exec::measure(&bench, &mut report).await?,
             Section::Stream => stream::measure(&bench, &mut report).await?,
+            Section::Files => files::measure(&bench, &mut report).await?,
+            Section::TimeTravel => time_travel::measure(&bench, &mut report).await?,
             Section::Footprint => footprint::measure(&bench, &mut report).await?,
             Section::Idle => idle::measure(&bench, &mut report).await?,
         }
