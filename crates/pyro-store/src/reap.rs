@@ -176,8 +176,9 @@ fn sweep(dirs: &Dirs, registry: &mut Registry) -> StoreResult<usize> {
     Ok(layers.len())
 }
 
-/// Removes what killed clients and supervisors left beside the layers: seeds and overlays without a row. Whoever makes one enters it within
-/// seconds, and a large seed within minutes.
+/// Removes what killed clients and supervisors left beside the layers: seeds and overlays without a row. Whoever makes a seed enters it within
+/// seconds, a large one within minutes. An overlay is entered before its file is made: one without a row was left by somebody who was killed
+/// between taking the row away and the file.
 fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
     const REMNANT_AGE: std::time::Duration = std::time::Duration::from_secs(3600);
     let Ok(entries) = std::fs::read_dir(dirs.layers()) else { return Ok(()) };
@@ -187,7 +188,7 @@ fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
             let age = entry.metadata().ok().and_then(|status| status.modified().ok()).and_then(|time| time.elapsed().ok());
             let name = entry.file_name().to_string_lossy().into_owned();
             let orphaned = writer(&name).is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
-            orphaned || age.is_some_and(|age| age > REMNANT_AGE) && !name.starts_with("empty-")
+            orphaned || is_overlay(&name) || age.is_some_and(|age| age > REMNANT_AGE) && !name.starts_with("empty-")
         })
         .collect();
     if old.is_empty() {
@@ -202,6 +203,11 @@ fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
         }
     }
     Ok(())
+}
+
+/// Tells whether a file is a machine's or workspace's overlay, by its name.
+fn is_overlay(name: &str) -> bool {
+    name.strip_suffix(".qcow2").is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Returns who writes a seed: its working files are named after the process.
@@ -233,5 +239,23 @@ fn remove_folder(folder: &std::path::Path) -> StoreResult<()> {
     match fs_err::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlay_whose_row_is_gone_is_removed_and_a_seed_in_the_making_is_not() {
+        let home = tempfile::tempdir().expect("a folder");
+        let dirs = Dirs::under(home.path());
+        let mut registry = Registry::open(&dirs).expect("opens");
+        let names = ["0123456789abcdef.qcow2", "0123456789abcdef.raw", "empty-1024.qcow2"];
+        for name in names {
+            std::fs::write(dirs.layers().join(name), "").expect("writable");
+        }
+        reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
+        assert_eq!(names.map(|name| dirs.layers().join(name).exists()), [false, true, true]);
     }
 }
