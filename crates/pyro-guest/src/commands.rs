@@ -11,17 +11,19 @@
 //! what was not handed to HTTP/2. A command without an id cannot be found again: it is ended with its call (see `exec`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use pyro_proto::error::{ErrorKind, Failure};
-use pyro_proto::v1::{ExecExit, ExecOutput, ExecStarted, exec_output};
+use pyro_proto::v1::{ExecExit, ExecOutput, ExecStarted, TerminalState, exec_output};
+use rustix::process::Pid;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::exec::Inputs;
+use crate::calls::Inputs;
 
 /// Ended commands whose exit, and last output, are kept.
 const ENDED_MAX: usize = 1024;
@@ -37,10 +39,21 @@ struct Table {
     ended: VecDeque<u64>,
 }
 
+/// What a command consists of.
+#[derive(Debug, Clone)]
+pub(crate) enum Whole {
+    /// The processes of the session it leads.
+    Session(Pid),
+    /// Those of its control group.
+    Group(PathBuf),
+}
+
 /// What calls share of a command.
 #[derive(Debug)]
 pub(crate) struct Command {
     pid: u32,
+    /// None of one that could not be started.
+    whole: Option<Whole>,
     /// Hands a later call's inputs to the command.
     inputs: mpsc::UnboundedSender<Inputs>,
     output: Mutex<Output>,
@@ -51,15 +64,22 @@ struct Output {
     /// None once the exit was taken out of it.
     queue: Option<mpsc::Receiver<ExecOutput>>,
     exit: Option<ExecExit>,
+    /// What was going on at its terminal by the latest that was taken out of the queue.
+    state: Option<TerminalState>,
     /// Number of the call that reads, counted up by each.
     reader: u64,
     waker: Option<Waker>,
 }
 
 impl Command {
-    pub(crate) fn new(pid: u32, queue: mpsc::Receiver<ExecOutput>, inputs: mpsc::UnboundedSender<Inputs>) -> Arc<Self> {
-        let output = Output { queue: Some(queue), exit: None, reader: 0, waker: None };
-        Arc::new(Self { pid, inputs, output: Mutex::new(output) })
+    pub(crate) fn new(
+        pid: u32,
+        whole: Option<Whole>,
+        queue: mpsc::Receiver<ExecOutput>,
+        inputs: mpsc::UnboundedSender<Inputs>,
+    ) -> Arc<Self> {
+        let output = Output { queue: Some(queue), exit: None, state: None, reader: 0, waker: None };
+        Arc::new(Self { pid, whole, inputs, output: Mutex::new(output) })
     }
 
     /// Takes the output over from whoever reads it now.
@@ -114,10 +134,17 @@ impl Commands {
     /// Goes on with a command: returns its output from now on; `inputs` are its inputs from now on.
     pub(crate) fn attach(&self, id: u64, inputs: Inputs) -> Result<Outputs, Failure> {
         let command = self.lock().commands.get(&id).cloned();
-        let command = command.ok_or_else(|| Failure::message(ErrorKind::NotFound, format!("the machine has no command `{id}`")))?;
+        let command = command.ok_or_else(|| unknown(id))?;
         // Refused by one that has ended and wants none.
         let _ = command.inputs.send(inputs);
         Ok(command.read())
+    }
+
+    /// Returns what runs for a command; None when it has ended.
+    pub(crate) fn whole(&self, id: u64) -> Result<Option<Whole>, Failure> {
+        let table = self.lock();
+        let command = table.commands.get(&id).ok_or_else(|| unknown(id))?;
+        Ok(command.whole.clone().filter(|_| !table.ended.contains(&id)))
     }
 
     /// Ids of the commands whose exit no call has taken yet.
@@ -131,7 +158,7 @@ impl Commands {
     }
 }
 
-/// What the client of a call receives: `started`, output, `exit`. Dropping it leaves the rest for another call.
+/// What the client of a call receives: `started`, at a terminal its state, output, `exit`. Dropping it leaves the rest for another call.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     command: Arc<Command>,
@@ -142,6 +169,8 @@ pub(crate) struct Outputs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Start,
+    /// `started` was told; next is what an earlier call knew of the terminal.
+    State,
     Middle,
     End,
 }
@@ -153,11 +182,11 @@ impl Stream for Outputs {
         let this = self.get_mut();
         match this.at {
             At::Start => {
-                this.at = At::Middle;
+                this.at = At::State;
                 let started = ExecStarted { sequence: 0, pid: this.command.pid };
                 return Poll::Ready(Some(Ok(message(exec_output::Output::Started(started)))));
             }
-            At::Middle => {}
+            At::State | At::Middle => {}
             At::End => return Poll::Ready(None),
         }
         let mut output = this.command.output();
@@ -166,16 +195,26 @@ impl Stream for Outputs {
             let failure = Failure::message(ErrorKind::WrongState, "another call has taken the command over");
             return Poll::Ready(Some(Err(failure.into_status())));
         }
-        let Some(queue) = output.queue.as_mut() else {
+        if output.queue.is_none() {
             this.at = At::End;
             return Poll::Ready(output.exit.clone().map(|exit| Ok(message(exec_output::Output::Exit(exit)))));
-        };
+        }
+        if this.at == At::State {
+            this.at = At::Middle;
+            if let Some(state) = output.state {
+                return Poll::Ready(Some(Ok(message(exec_output::Output::Terminal(state)))));
+            }
+        }
+        let Some(queue) = output.queue.as_mut() else { return Poll::Ready(None) };
         match queue.poll_recv(context) {
             Poll::Pending => {
                 output.waker = Some(context.waker().clone());
                 Poll::Pending
             }
             Poll::Ready(next) => {
+                if let Some(ExecOutput { output: Some(exec_output::Output::Terminal(state)) }) = &next {
+                    output.state = Some(*state);
+                }
                 if let None | Some(ExecOutput { output: Some(exec_output::Output::Exit(_)) }) = &next {
                     this.at = At::End;
                     output.queue = None;
@@ -188,6 +227,10 @@ impl Stream for Outputs {
             }
         }
     }
+}
+
+fn unknown(id: u64) -> Failure {
+    Failure::message(ErrorKind::NotFound, format!("the machine has no command `{id}`"))
 }
 
 pub(crate) fn message(output: exec_output::Output) -> ExecOutput {

@@ -2,25 +2,35 @@
 
 mod attach;
 mod boot;
+mod calls;
 mod change;
 mod commands;
+mod conduct;
+mod connect;
 mod connection;
+mod end;
 mod environment;
 mod exec;
 mod files;
 mod freeze;
 mod gate;
+mod group;
+mod inquiry;
 mod link;
 mod log;
 mod mounts;
 mod passwd;
+mod pipes;
 mod port;
+mod prompt;
 mod reap;
 mod refused;
 mod service;
 mod shutdown;
 mod stage;
 mod stdin;
+mod terminal;
+mod timer;
 mod warm;
 mod workspace;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pyro_sys::spawn::{Command, SpawnError, spawn};
+use pyro_sys::spawn::{Command, Controlling, SpawnError, spawn};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,9 +40,15 @@ pub(crate) enum Children {
 #[derive(Debug, Clone)]
 pub struct Reaper {
     scope: Scope,
-    running: Arc<Mutex<BTreeMap<i32, oneshot::Sender<Ended>>>>,
+    running: Arc<Mutex<BTreeMap<i32, Running>>>,
     /// Told after every collection.
     collected: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Running {
+    ended: oneshot::Sender<Ended>,
+    terminal: Controlling,
 }
 
 impl Reaper {
@@ -70,7 +76,7 @@ impl Reaper {
         let mut running = self.lock();
         let pid = spawn(command)?;
         let (sender, receiver) = oneshot::channel();
-        running.insert(pid.as_raw_nonzero().get(), sender);
+        running.insert(pid.as_raw_nonzero().get(), Running { ended: sender, terminal: command.terminal });
         Ok((pid, receiver))
     }
 
@@ -86,6 +92,13 @@ impl Reaper {
                     let _ = Pid::from_raw(pid).map(|group| rustix::process::kill_process_group(group, signal));
                 }
             }
+        }
+    }
+
+    /// Hangs up every command's terminal: an interactive shell does not heed TERM, but ends itself and its jobs on this.
+    pub(crate) fn hang_up(&self) {
+        for (&pid, _) in self.lock().iter().filter(|(_, running)| running.terminal == Controlling::Stdin) {
+            let _ = Pid::from_raw(pid).map(|group| rustix::process::kill_process_group(group, Signal::HUP));
         }
     }
 
@@ -106,9 +119,9 @@ impl Reaper {
             Scope::Machine => loop {
                 match rustix::process::wait(WaitOptions::NOHANG) {
                     Ok(Some((pid, status))) => {
-                        if let Some(sender) = running.remove(&pid.as_raw_nonzero().get()) {
+                        if let Some(command) = running.remove(&pid.as_raw_nonzero().get()) {
                             // The receiver is gone when nobody waits for this command any more.
-                            let _ = sender.send(Ended { status, at: Instant::now() });
+                            let _ = command.ended.send(Ended { status, at: Instant::now() });
                         }
                     }
                     Ok(None) => return Children::Some,
@@ -120,9 +133,9 @@ impl Reaper {
                 let pids: Vec<_> = running.keys().copied().collect();
                 for pid in pids {
                     if let Ok(Some((_, status))) = rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::NOHANG)
-                        && let Some(sender) = running.remove(&pid)
+                        && let Some(command) = running.remove(&pid)
                     {
-                        let _ = sender.send(Ended { status, at: Instant::now() });
+                        let _ = command.ended.send(Ended { status, at: Instant::now() });
                     }
                 }
                 if running.is_empty() { Children::None } else { Children::Some }
@@ -130,7 +143,7 @@ impl Reaper {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, oneshot::Sender<Ended>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

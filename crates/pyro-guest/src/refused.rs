@@ -21,11 +21,20 @@ impl Refused {
         Self::new(SpawnFailure::Other, format!("cannot make a pipe: {error}"))
     }
 
-    pub(crate) fn spawn(error: &SpawnError, command: &Command<'_>, user: &str) -> Self {
-        let program = command.arguments.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    pub(crate) fn terminal(error: io::Error) -> Self {
+        Self::new(SpawnFailure::Other, format!("cannot make a terminal: {error}"))
+    }
+
+    pub(crate) fn group(error: &dyn std::fmt::Display) -> Self {
+        Self::new(SpawnFailure::Other, format!("cannot make a control group: {error}"))
+    }
+
+    pub(crate) fn spawn(error: &SpawnError, command: &Command<'_>, program: &str, user: &str) -> Self {
         let cause = &error.source;
         match error.step {
             Step::Clone => Self::new(SpawnFailure::Other, format!("cannot start a process for `{program}`: {cause}")),
+            Step::Group => Self::new(SpawnFailure::Other, format!("cannot put `{program}` into its control group: {cause}")),
+            Step::Terminal => Self::new(SpawnFailure::Other, format!("cannot give `{program}` its terminal: {cause}")),
             Step::Setup => Self::new(SpawnFailure::Other, format!("cannot set up the process for `{program}`: {cause}")),
             Step::Root => Self::new(SpawnFailure::Other, format!("cannot enter the root of `{program}`: {cause}")),
             Step::Identity => Self::new(SpawnFailure::User, format!("cannot become user `{user}`: {cause}")),

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +13,10 @@ use pyro_proto::error::{ErrorKind, Failure};
 use pyro_proto::limits::PROTOCOL_GENERATION;
 use pyro_proto::v1::guest_server::Guest;
 use pyro_proto::v1::{
-    AttachAnswer, AttachRequest, ChangeAnswer, ChangeInput, ExecInput, ExecOutput, FreezeAnswer, FreezeRequest, HelloAnswer, HelloRequest,
-    ListFilesAnswer, ListFilesRequest, PrepareFreezeAnswer, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownAnswer,
-    ShutdownRequest, SyncAnswer, SyncRequest, WakeAnswer, WarmAnswer, WarmRequest, exec_input,
+    AttachAnswer, AttachRequest, ChangeAnswer, ChangeInput, ConnectInput, ConnectOutput, CountAnswer, CountRequest, ExecInput, ExecOutput,
+    ExistsAnswer, ExistsRequest, FreezeAnswer, FreezeRequest, HelloAnswer, HelloRequest, ListFilesAnswer, ListFilesRequest,
+    PrepareFreezeAnswer, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownAnswer, ShutdownRequest, SyncAnswer, SyncRequest,
+    WakeAnswer, WarmAnswer, WarmRequest, connect_input, exec_input,
 };
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -24,13 +25,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attach::{Attachment, Mounted};
-use crate::exec::{Executor, Inputs};
+use crate::calls::Inputs;
+use crate::exec::Executor;
 use crate::gate::Gate;
+use crate::group::GROUPS;
 use crate::mounts::Disks;
 use crate::reap::Reaper;
 use crate::stage::{Stage, StageCell};
 use crate::workspace::Workspace;
-use crate::{freeze, shutdown, warm};
+use crate::{connect, freeze, inquiry, shutdown, warm};
 
 /// The agent; clones are the same one.
 #[derive(Debug, Clone)]
@@ -55,16 +58,22 @@ struct Inner {
 impl Agent {
     /// Makes the agent of a machine that has just booted.
     pub(crate) fn booted(reaper: Reaper, disks: Disks) -> io::Result<Self> {
-        let executor = Executor::new(reaper, c"/workspace".to_owned())?;
+        let executor = Executor::new(reaper, c"/workspace".to_owned())?.with_groups(GROUPS.into());
         Ok(Self::new(Stage::Booted, executor, Some(disks)))
     }
 
-    /// Makes an agent that runs commands in the calling process's own root, in `directory` unless told otherwise, and moves no disks.
+    /// Makes an agent that runs commands in the calling process's own root, in `directory` unless told otherwise, and moves no disks. It
+    /// makes control groups in `groups`, the mount of a version 2 hierarchy, if there is one to be used.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened.
-    pub fn attached(reaper: Reaper, directory: CString) -> io::Result<Self> {
-        Ok(Self::new(Stage::Attached, Executor::new(reaper, directory)?, None))
+    pub fn attached(reaper: Reaper, directory: CString, groups: Option<PathBuf>) -> io::Result<Self> {
+        let executor = Executor::new(reaper, directory)?;
+        let executor = match groups {
+            Some(groups) => executor.with_groups(groups),
+            None => executor,
+        };
+        Ok(Self::new(Stage::Attached, executor, None))
     }
 
     fn new(stage: Stage, executor: Executor, disks: Option<Disks>) -> Self {
@@ -170,6 +179,12 @@ async fn to_the_end<T: Send + 'static>(operation: impl Future<Output = Result<T,
     }
 }
 
+/// Runs what may sleep in the kernel where it holds nobody up.
+async fn blocking<T: Send + 'static>(question: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Status> {
+    let answer = spawn_blocking(question).await;
+    answer.unwrap_or_else(|error| Err(Failure::new(ErrorKind::Internal, &error))).map_err(Failure::into_status)
+}
+
 #[tonic::async_trait]
 impl Guest for Agent {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloAnswer>, Status> {
@@ -209,9 +224,14 @@ impl Guest for Agent {
         let outputs = match first {
             Some(exec_input::Input::Start(start)) => executor.run(&start, Inputs::Call(Box::new(inputs))),
             Some(exec_input::Input::Attach(attach)) => executor.commands.attach(attach.id, Inputs::Call(Box::new(inputs))),
-            Some(exec_input::Input::Stdin(_) | exec_input::Input::StdinClosed(_) | exec_input::Input::Signal(_)) | None => {
-                Err(Failure::message(ErrorKind::InvalidArgument, "the first input of a command is not its start"))
-            }
+            Some(
+                exec_input::Input::Stdin(_)
+                | exec_input::Input::StdinClosed(_)
+                | exec_input::Input::Signal(_)
+                | exec_input::Input::Resize(_)
+                | exec_input::Input::End(_),
+            )
+            | None => Err(Failure::message(ErrorKind::InvalidArgument, "the first input of a command is not its start")),
         };
         outputs.map(|outputs| Response::new(Box::pin(outputs) as Self::ExecStream)).map_err(Failure::into_status)
     }
@@ -219,8 +239,7 @@ impl Guest for Agent {
     async fn wake(&self, request: Request<AttachRequest>) -> Result<Response<WakeAnswer>, Status> {
         let inner = Arc::clone(&self.inner);
         let request = request.into_inner();
-        let woken = spawn_blocking(move || inner.wake(&request)).await;
-        let commands = woken.unwrap_or_else(|error| Err(Failure::new(ErrorKind::Internal, &error))).map_err(Failure::into_status)?;
+        let commands = blocking(move || inner.wake(&request)).await?;
         Ok(Response::new(WakeAnswer { commands }))
     }
 
@@ -250,6 +269,36 @@ impl Guest for Agent {
     async fn freeze(&self, request: Request<FreezeRequest>) -> Result<Response<Self::FreezeStream>, Status> {
         let workspace = self.inner.workspace().map_err(Failure::into_status)?;
         Ok(Response::new(ReceiverStream::new(workspace.freeze(request.into_inner()))))
+    }
+
+    type ConnectStream = ReceiverStream<Result<ConnectOutput, Status>>;
+
+    async fn connect(&self, request: Request<Streaming<ConnectInput>>) -> Result<Response<Self::ConnectStream>, Status> {
+        self.inner.stage.require(Stage::Attached).map_err(Failure::into_status)?;
+        let mut inputs = request.into_inner();
+        let Some(connect_input::Input::Open(open)) = inputs.message().await?.and_then(|message| message.input) else {
+            let failure = Failure::message(ErrorKind::InvalidArgument, "the first input of a connection is not its opening");
+            return Err(failure.into_status());
+        };
+        let hosts = || self.inner.executor.read("etc/hosts");
+        let socket = connect::open(&open, hosts).await.map_err(Failure::into_status)?;
+        let (sender, outputs) = connect::queue();
+        tokio::spawn(connect::carry(socket, inputs, sender));
+        Ok(Response::new(ReceiverStream::new(outputs)))
+    }
+
+    async fn exists(&self, request: Request<ExistsRequest>) -> Result<Response<ExistsAnswer>, Status> {
+        self.inner.stage.require(Stage::Attached).map_err(Failure::into_status)?;
+        let path = request.into_inner().path;
+        let exists = blocking(move || inquiry::exists(&path)).await?;
+        Ok(Response::new(ExistsAnswer { exists }))
+    }
+
+    async fn count(&self, request: Request<CountRequest>) -> Result<Response<CountAnswer>, Status> {
+        let id = request.into_inner().id;
+        let whole = self.inner.executor.commands.whole(id).map_err(Failure::into_status)?;
+        let processes = blocking(move || whole.map_or(Ok(0), |whole| inquiry::count(id, &whole))).await?;
+        Ok(Response::new(CountAnswer { processes }))
     }
 
     async fn sync(&self, _: Request<SyncRequest>) -> Result<Response<SyncAnswer>, Status> {

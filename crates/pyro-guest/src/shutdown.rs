@@ -36,10 +36,11 @@ struct SyncError {
     source: io::Error,
 }
 
-/// Ends every process: TERM, the grace, KILL.
+/// Ends every process: TERM (and HUP for the shells), the grace, KILL.
 pub(crate) async fn end_processes(reaper: &Reaper, grace_ms: u64) {
     let grace = Duration::from_millis(grace_ms).min(GRACE_MAX);
     reaper.signal_all(Signal::TERM);
+    reaper.hang_up();
     reaper.signal_all(Signal::CONT);
     if tokio::time::timeout(grace, reaper.wait_for_all()).await.is_err() {
         reaper.signal_all(Signal::KILL);

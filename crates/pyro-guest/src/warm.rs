@@ -13,7 +13,8 @@ use rustix::mount::UnmountFlags;
 use tokio_stream::StreamExt as _;
 
 use crate::attach::{AttachError, Attachment, open_workspace};
-use crate::exec::{Executor, Inputs};
+use crate::calls::Inputs;
+use crate::exec::Executor;
 use crate::log;
 use crate::mounts::{self, Disks, MountError, SCRATCH, WARM};
 use crate::shutdown;

@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod error;
 pub mod limits;
+pub mod process;
 
 /// Messages and services, generation 1.
 #[expect(

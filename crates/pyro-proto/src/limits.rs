@@ -1,7 +1,7 @@
 //! Caps of the wire, checked before anything is allocated. Both ends share them.
 
 /// Generation of the guest protocol this build speaks. The lower of both ends' numbers is used.
-pub const PROTOCOL_GENERATION: u32 = 2;
+pub const PROTOCOL_GENERATION: u32 = 3;
 
 /// Largest gRPC message either hop accepts. Output chunks stay far below; a request carries at most 1 MiB of arguments and
 /// environment, so 4 MiB leaves room for framing and for later operations (a patch is at most 4 MiB and is streamed).
@@ -39,3 +39,16 @@ pub const READ_FILES_MAX: usize = 1024;
 
 /// Most bytes of an entry's version.
 pub const VERSION_MAX_BYTES: usize = 64;
+
+/// Bytes of a forwarded connection that may wait for its slow end, in either direction. A window of the channel is far larger: with 256
+/// slow clients it would make the host hold a gibibyte.
+pub const PORT_CREDIT_BYTES: u64 = 256 << 10;
+
+/// Most bytes of input one write to a shell carries.
+pub const SHELL_INPUT_MAX_BYTES: usize = 1 << 20;
+
+/// Accepted widths of a terminal, in columns.
+pub const TERMINAL_COLUMNS: std::ops::RangeInclusive<u32> = 20..=500;
+
+/// Accepted heights of a terminal, in rows.
+pub const TERMINAL_ROWS: std::ops::RangeInclusive<u32> = 5..=200;

@@ -105,7 +105,7 @@ impl CommandSpec {
             user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             timeout_ms: self.timeout.duration().map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX)),
             stdin: self.stdin == Stdin::Open,
-            id: 0,
+            ..ExecStart::default()
         })
     }
 }
@@ -301,7 +301,8 @@ impl Execution {
                         self.sequence = Some(started.sequence);
                         continue;
                     }
-                    None => continue,
+                    // A terminal's, which a command has not; or one of a newer supervisor.
+                    Some(exec_output::Output::Terminal(_)) | None => continue,
                 }));
             },
         }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! caller: block signals ── clone ───────── sleeps ──────────── restore signals, read the child's verdict
-//! child:                     session, stdio, root, identity, directory, signals ── execve  (or verdict, _exit)
+//! child:                     control group, session, stdio, terminal, root, identity, directory, signals ── execve  (or verdict, _exit)
 //! ```
 //!
 //! Handlers the process installed keep their meaning in the child for the instant between unblocking and `execve`; they must be
@@ -43,6 +43,19 @@ pub struct Command<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Standard error.
     pub stderr: BorrowedFd<'a>,
+    /// What the new session has for a controlling terminal.
+    pub terminal: Controlling,
+    /// `cgroup.procs`, opened for writing, of the control group the process joins before it does anything else.
+    pub group: Option<BorrowedFd<'a>>,
+}
+
+/// The controlling terminal of a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controlling {
+    /// None.
+    Nothing,
+    /// Standard input, which must be a terminal no session has yet.
+    Stdin,
 }
 
 /// Numbers of a user.
@@ -61,8 +74,12 @@ pub struct Identity {
 pub enum Step {
     /// Making the process.
     Clone,
+    /// Joining the control group.
+    Group,
     /// A session of its own, and standard streams.
     Setup,
+    /// Making standard input the session's controlling terminal.
+    Terminal,
     /// Changing the root directory.
     Root,
     /// Taking on user and groups.
@@ -74,7 +91,8 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 6] = [Self::Clone, Self::Setup, Self::Root, Self::Identity, Self::Directory, Self::Execute];
+    const ALL: [Self; 8] =
+        [Self::Clone, Self::Group, Self::Setup, Self::Terminal, Self::Root, Self::Identity, Self::Directory, Self::Execute];
 }
 
 /// A process could not be started.
@@ -145,8 +163,19 @@ extern "C" fn child(argument: *mut c_void) -> c_int {
 /// Does every step in order; returns only when one failed.
 fn become_program(plan: &mut Plan<'_>) -> (Step, rustix::io::Errno) {
     let command = plan.command;
+    // Zero stands for the writer (cgroups(7)). Before everything else: what joins later has left a moment outside.
+    if let Some(group) = command.group
+        && let Err(error) = rustix::io::write(group, b"0")
+    {
+        return (Step::Group, error);
+    }
     if let Err(error) = set_up(command) {
         return (Step::Setup, error);
+    }
+    if command.terminal == Controlling::Stdin
+        && let Err(error) = rustix::process::ioctl_tiocsctty(command.stdin)
+    {
+        return (Step::Terminal, error);
     }
     if let Some(root) = command.root
         && let Err(error) = rustix::process::chroot(root)
@@ -245,33 +274,55 @@ fn empty_set() -> libc::sigset_t {
 mod tests {
     use std::fs::File;
     use std::io::Read as _;
-    use std::os::fd::AsFd as _;
+    use std::os::fd::{AsFd as _, OwnedFd};
+
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use rustix::process::WaitOptions;
 
     use super::*;
 
-    fn run(candidates: &[&str], arguments: &[&str], directory: &str) -> Result<(Option<i32>, String), SpawnError> {
-        let strings = |list: &[&str]| list.iter().map(|text| CString::new(*text).expect("no zero byte")).collect::<Vec<_>>();
+    fn strings(list: &[&str]) -> Vec<CString> {
+        list.iter().map(|text| CString::new(*text).expect("no zero byte")).collect()
+    }
+
+    /// Runs a program with `change` made to its command; returns how it ended and what it wrote.
+    fn run_with(
+        candidates: &[&str],
+        arguments: &[&str],
+        directory: &str,
+        change: impl for<'a> FnOnce(&mut Command<'a>, &'a OwnedFd),
+        terminal: &OwnedFd,
+    ) -> Result<(Option<i32>, String), SpawnError> {
         let null = File::options().read(true).write(true).open("/dev/null").expect("/dev/null opens");
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         let directory = CString::new(directory).expect("no zero byte");
-        let pid = spawn(&Command {
-            candidates: &strings(candidates),
-            arguments: &strings(arguments),
-            environment: &strings(&["NAME=value"]),
+        let (candidates, arguments, environment) = (strings(candidates), strings(arguments), strings(&["NAME=value"]));
+        let mut command = Command {
+            candidates: &candidates,
+            arguments: &arguments,
+            environment: &environment,
             root: None,
             directory: &directory,
             identity: None,
             stdin: null.as_fd(),
             stdout: writer.as_fd(),
             stderr: null.as_fd(),
-        })?;
+            terminal: Controlling::Nothing,
+            group: None,
+        };
+        change(&mut command, terminal);
+        let pid = spawn(&command)?;
         drop(writer);
         let mut output = String::new();
         reader.read_to_string(&mut output).expect("output is text");
         let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("it ended");
         Ok((status.exit_status(), output))
+    }
+
+    fn run(candidates: &[&str], arguments: &[&str], directory: &str) -> Result<(Option<i32>, String), SpawnError> {
+        let unused = File::open("/dev/null").expect("/dev/null opens").into();
+        run_with(candidates, arguments, directory, |_, _| {}, &unused)
     }
 
     #[test]
@@ -290,5 +341,42 @@ mod tests {
         check("/nonexistent", "/", Step::Execute, false);
         check("/usr", "/", Step::Execute, true);
         check("/bin/true", "/nonexistent", Step::Directory, false);
+    }
+
+    #[test]
+    fn terminal_at_stdin_becomes_the_controlling_one_of_the_session() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
+        unlockpt(&master).expect("it is unlocked");
+        let slave = ioctl_tiocgptpeer(&master, flags).expect("its other end");
+        // `/dev/tty` opens only in a session that has a terminal; the 8th field is the foreground's process group.
+        let script = "true </dev/tty || exit 3; test $(cut -d' ' -f8 /proc/$$/stat) = $$ && exit 7";
+        let at_terminal = |command: &mut Command<'_>| command.terminal = Controlling::Stdin;
+        let ended = run_with(
+            &["/bin/sh"],
+            &["sh", "-c", script],
+            "/",
+            |command, slave| {
+                command.stdin = slave.as_fd();
+                at_terminal(command);
+            },
+            &slave,
+        );
+        assert_eq!(ended.expect("it starts").0, Some(7));
+        let error = run_with(&["/bin/sh"], &["sh"], "/", |command, _| at_terminal(command), &slave).expect_err("/dev/null is none");
+        assert_eq!(error.step, Step::Terminal);
+    }
+
+    #[test]
+    fn control_group_is_joined_by_writing_to_its_file_before_the_program_runs() {
+        let folder = std::env::temp_dir().join(format!("pyro-spawn-{}", std::process::id()));
+        let procs: OwnedFd = File::create(&folder).expect("a file in place of cgroup.procs").into();
+        let ended =
+            run_with(&["/bin/cat"], &["cat", &folder.to_string_lossy()], "/", |command, procs| command.group = Some(procs.as_fd()), &procs);
+        let read_only: OwnedFd = File::open(&folder).expect("it opens").into();
+        std::fs::remove_file(&folder).expect("it is there");
+        assert_eq!(ended.expect("it starts"), (Some(0), "0".to_owned()));
+        let refused = run_with(&["/bin/true"], &["true"], "/", |command, procs| command.group = Some(procs.as_fd()), &read_only);
+        assert_eq!(refused.expect_err("it cannot join").step, Step::Group);
     }
 }

@@ -1,7 +1,10 @@
 //! The agent's service over a socket pair, with commands running on the host: everything but mounts.
 
 mod attended;
+mod connections;
+mod contained;
 mod files;
+mod terminals;
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -37,7 +40,7 @@ fn agent() -> UnixStream {
 fn agent_made(make: impl FnOnce(Agent) -> Agent) -> UnixStream {
     let reaper = Reaper::new(Scope::Commands);
     tokio::spawn(reaper.clone().run());
-    let agent = make(Agent::attached(reaper, c"/".to_owned()).expect("/dev/null opens"));
+    let agent = make(Agent::attached(reaper, c"/".to_owned(), None).expect("/dev/null opens"));
     let (host, guest) = UnixStream::pair().expect("a socket pair");
     tokio::spawn(serve(guest, Quiet::Ended, agent));
     host
@@ -155,6 +158,7 @@ impl Running {
                 exec_output::Output::Started(_) => {}
                 exec_output::Output::Stdout(bytes) => finished.stdout.extend_from_slice(&bytes),
                 exec_output::Output::Stderr(bytes) => finished.stderr.extend_from_slice(&bytes),
+                exec_output::Output::Terminal(_) => {}
                 exec_output::Output::Exit(exit) => finished.exit = exit,
             }
         }

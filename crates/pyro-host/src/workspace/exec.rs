@@ -221,7 +221,7 @@ async fn forward_input(mut inputs: Streaming<ExecInput>, guest: mpsc::Sender<Exe
         let pass = match &message.input {
             Some(Input::Stdin(_) | Input::StdinClosed(_)) => wants_stdin,
             Some(Input::Signal(_)) => true,
-            Some(Input::Start(_) | Input::Attach(_)) | None => false,
+            Some(Input::Start(_) | Input::Attach(_) | Input::Resize(_) | Input::End(_)) | None => false,
         };
         if pass && guest.send(message).await.is_err() {
             return;
@@ -314,6 +314,8 @@ impl Pump {
             match message.map_err(|status| Failure::from_status(&status, ErrorKind::MachineFailed))?.and_then(|message| message.output) {
                 Some(Output::Exit(exit)) => return Ok(sanitise(exit, self.started.elapsed())),
                 Some(Output::Started(started)) => self.pass(Output::Started(ExecStarted { sequence: self.sequence, ..started })).await,
+                // Only a command with a terminal has any.
+                Some(Output::Terminal(_)) => {}
                 Some(Output::Stdout(bytes)) => {
                     self.keep(OutputStream::Stdout, &bytes);
                     self.pass(Output::Stdout(bytes)).await;
