@@ -130,6 +130,32 @@ pub(crate) enum HostError {
         /// Why.
         problem: String,
     },
+    /// There are as many as there may be.
+    #[error("the workspace has {maximum} {what} already")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        maximum: usize,
+    },
+    /// Somebody has this port of the host.
+    #[error("port {port} of the host's 127.0.0.1 is taken")]
+    PortTaken {
+        /// Its number.
+        port: u16,
+    },
+    /// This user may not have this port of the host.
+    #[error("port {port} of the host needs a privilege that Pyro does not have")]
+    PortForbidden {
+        /// Its number.
+        port: u16,
+    },
+    /// Nothing of this port is published.
+    #[error("the guest's port {port} is not published")]
+    PortNotPublished {
+        /// Its number in the guest.
+        port: u16,
+    },
     /// The host's disk is full and the machine is paused.
     #[error("the host's disk is full; the machine is paused until there is room")]
     HostDiskFull,
@@ -157,6 +183,10 @@ impl HostError {
             Self::Protocol { .. } | Self::Stale { .. } => ErrorKind::Incompatible,
             Self::WrongState { .. } => ErrorKind::WrongState,
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::TooMany { .. } => ErrorKind::LimitExceeded,
+            Self::PortTaken { .. } => ErrorKind::Conflict,
+            Self::PortForbidden { .. } => ErrorKind::PermissionDenied,
+            Self::PortNotPublished { .. } => ErrorKind::NotFound,
             Self::HostDiskFull => ErrorKind::HostDiskFull,
         }
     }

@@ -8,7 +8,7 @@ use pyro_proto::error::{ErrorKind, Failure};
 use pyro_store::{IdError, StoreError};
 use pyro_tree::PatchError;
 
-use crate::{guest_files::CalledOff, limits::LimitError, workspace_path::WorkspacePathError};
+use crate::{endpoint::UrlError, guest_files::CalledOff, limits::LimitError, running::Running, workspace_path::WorkspacePathError};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,8 +63,26 @@ pub(crate) enum Problem {
     NoKvm { source: Cause },
     #[error("environment `{name}` is not built")]
     EnvironmentMissing { name: String },
-    #[error("{}", running_text(workspace, *count))]
-    CommandsRunning { workspace: String, count: usize },
+    #[error("{running} in workspace `{workspace}`")]
+    StillRunning { workspace: String, running: Running },
+    #[error("shell `{shell}` of workspace `{workspace}` has ended")]
+    ShellEnded { workspace: String, shell: String },
+    #[error("{what} ends at {end}, which lies before {cursor}")]
+    CursorBeyondEnd { what: String, cursor: u64, end: u64 },
+    #[error("the network policy of workspace `{workspace}` has no published ports")]
+    NoPublishedPorts { workspace: String, environment: String },
+    #[error("a service has at most one readiness probe")]
+    SeveralProbes,
+    #[error("the command of a service is UTF-8 text, and this one is not")]
+    CommandNotText,
+    #[error("a service is started with at most {maximum} published ports, {count} were given")]
+    TooManyPorts { count: usize, maximum: usize },
+    #[error("`all` and `cursor` exclude each other")]
+    CursorAndAll,
+    #[error(transparent)]
+    Url(UrlError),
+    #[error("cannot {operation} workspace `{workspace}`")]
+    Ports { operation: &'static str, workspace: String, kind: ErrorKind, source: Cause },
     #[error("workspace `{workspace}` is {state}, no command runs in it")]
     NotRunning { workspace: String, state: &'static str },
     #[error("cannot tell whether a command runs in workspace `{workspace}`")]
@@ -133,13 +151,6 @@ pub(crate) enum Problem {
     HostCommand { program: String, source: std::io::Error },
 }
 
-fn running_text(workspace: &str, count: usize) -> String {
-    match count {
-        1 => format!("a command is running in workspace `{workspace}`"),
-        _ => format!("{count} commands are running in workspace `{workspace}`"),
-    }
-}
-
 fn mismatch_text(path: &str, count: usize) -> String {
     match count {
         0 => format!("the text is not in `{path}`"),
@@ -197,7 +208,9 @@ impl Error {
             Problem::UnknownEnvironment(_) | Problem::UnknownOperation { .. } => ErrorKind::NotFound,
             Problem::Limit(error) => error.kind(),
             Problem::Config(_) | Problem::NoHome => ErrorKind::ConfigInvalid,
-            Problem::TooManyLabels { .. } | Problem::CommandTooLong { .. } | Problem::TextTooLong { .. } => ErrorKind::LimitExceeded,
+            Problem::TooManyLabels { .. } | Problem::TooManyPorts { .. } | Problem::CommandTooLong { .. } | Problem::TextTooLong { .. } => {
+                ErrorKind::LimitExceeded
+            }
             Problem::Disk(error) => error.kind(),
             Problem::Patch(error) => error.kind(),
             Problem::Export(error) => error.kind(),
@@ -218,13 +231,23 @@ impl Error {
             | Problem::Path(_)
             | Problem::NotText { .. }
             | Problem::CommandMalformed
+            | Problem::CommandNotText
+            | Problem::SeveralProbes
+            | Problem::CursorBeyondEnd { .. }
+            | Problem::CursorAndAll
+            | Problem::Url(_)
             | Problem::Request { .. }
             | Problem::HostCompatRefused { .. } => ErrorKind::InvalidArgument,
             Problem::NoBinary | Problem::NoQemu { .. } | Problem::NoKvm { .. } => ErrorKind::HostNotReady,
             Problem::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
-            Problem::CommandsRunning { .. } | Problem::NotRunning { .. } => ErrorKind::WrongState,
+            Problem::StillRunning { .. } | Problem::NotRunning { .. } | Problem::ShellEnded { .. } | Problem::NoPublishedPorts { .. } => {
+                ErrorKind::WrongState
+            }
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
-            Problem::Workspace { kind, .. } | Problem::Files { kind, .. } | Problem::Reported { kind, .. } => *kind,
+            Problem::Workspace { kind, .. }
+            | Problem::Files { kind, .. }
+            | Problem::Ports { kind, .. }
+            | Problem::Reported { kind, .. } => *kind,
             Problem::Cleanup { source, .. } => source.kind(),
             Problem::Io { source, .. } | Problem::HostCommand { source, .. } => io_kind(source),
         }
@@ -240,6 +263,14 @@ impl Error {
     pub(crate) fn about_files(mut self) -> Self {
         if let Problem::Workspace { operation, workspace, kind, source } = *self.problem {
             self.problem = Box::new(Problem::Files { operation, workspace, kind, source });
+        }
+        self
+    }
+
+    /// Tells hints that what another process reported is about ports.
+    pub(crate) fn about_ports(mut self) -> Self {
+        if let Problem::Workspace { operation, workspace, kind, source } = *self.problem {
+            self.problem = Box::new(Problem::Ports { operation, workspace, kind, source });
         }
         self
     }
@@ -351,6 +382,7 @@ from!(
     LimitError => Limit,
     IdError => Id,
     WorkspacePathError => Path,
+    UrlError => Url,
     pyro_disk::DiskError => Disk,
     pyro_tree::ExportError => Export,
     pyro_tree::LandingError => Landing,

@@ -37,7 +37,7 @@ const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
 const START_OPERATION: &str = "run a command in";
 /// How long a supervisor has for its first answer. It answers once the guest has the command: milliseconds, a few seconds on a host
 /// with more busy machines than processors. A supervisor that was stopped or hangs must not take its clients along.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// How long one call waits for a command's end before it is made anew, so that a supervisor that hangs is noticed.
 const WAIT_SLICE: Duration = Duration::from_secs(10);
 

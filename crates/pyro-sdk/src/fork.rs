@@ -3,7 +3,7 @@
 
 use pyro_proto::error::ErrorKind;
 use pyro_store::{
-    CarriedCommand, NewWorkspace, OnExpire, Resume, SnapshotKind, SnapshotName, WorkspaceId, WorkspaceName, WorkspaceRecord, WorkspaceState,
+    Carried, NewWorkspace, OnExpire, Resume, SnapshotKind, SnapshotName, WorkspaceId, WorkspaceName, WorkspaceRecord, WorkspaceState,
 };
 use serde_json::json;
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 2;
 struct Origin {
     record: WorkspaceRecord,
     resume: Option<Resume>,
-    carried: Vec<CarriedCommand>,
+    carried: Carried,
 }
 
 impl Pyro {
@@ -38,7 +38,9 @@ impl Pyro {
         let record = workspace.record().await?;
         let forks = match record.state {
             WorkspaceState::Running => workspace.fork_running(names, observer).await?,
-            WorkspaceState::Stopped => workspace.make_forks(Origin { record, resume: None, carried: Vec::new() }, names, observer).await?,
+            WorkspaceState::Stopped => {
+                workspace.make_forks(Origin { record, resume: None, carried: Carried::default() }, names, observer).await?
+            }
             state @ (WorkspaceState::Creating | WorkspaceState::Starting | WorkspaceState::Stopping | WorkspaceState::Deleting) => {
                 let refused = pyro_store::StoreError::WrongState { workspace: workspace.label().to_owned(), state: state.as_str() };
                 return Err(Error::from(refused).about(workspace.label()));
@@ -96,7 +98,8 @@ impl Workspace {
                 ..record
             };
             let resume = Some(Resume { checkpoint, root_layer, workspace_layer });
-            self.make_forks(Origin { record, resume, carried: stored.commands }, names, observer).await
+            let carried = Carried { commands: stored.commands, processes: stored.processes };
+            self.make_forks(Origin { record, resume, carried }, names, observer).await
         }
         .await;
         let cleanup = self.forget_snapshot(&checkpoint).await;
@@ -154,13 +157,19 @@ impl Workspace {
             baseline_layer: record.baseline_layer.clone(),
             root_layer: record.root_layer.clone(),
             workspace_layer: record.workspace_layer.clone(),
+            network_policy: record.network_policy,
+            forked_from: Some(record.id.clone()),
         };
+        let checkpoint = origin.resume.as_ref().map(|resume| resume.checkpoint.clone());
         let (carried, parent) = (origin.carried.clone(), self.id().clone());
         let record = self
             .pyro()
             .store(move |pyro, registry| {
                 registry.insert_workspace(&new)?;
-                registry.carry_commands(&new.id, &carried)?;
+                registry.carry(&new.id, &carried)?;
+                if let Some(checkpoint) = checkpoint {
+                    pyro_store::restore_rings(pyro.dirs(), &checkpoint, &new.id)?;
+                }
                 crate::seed::copy_manifest(pyro.dirs(), &parent, &new.id)?;
                 Ok(registry.workspace(&new.id)?)
             })

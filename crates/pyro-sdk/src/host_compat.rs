@@ -170,9 +170,7 @@ async fn feed(mut inputs: mpsc::Receiver<pyro_proto::v1::ExecInput>, mut stdin: 
                     let _ = rustix::process::kill_process_group(group, signal);
                 }
             }
-            Some(
-                exec_input::Input::Start(_) | exec_input::Input::Attach(_) | exec_input::Input::Resize(_) | exec_input::Input::End(_),
-            )
+            Some(exec_input::Input::Start(_) | exec_input::Input::Attach(_) | exec_input::Input::Resize(_) | exec_input::Input::End(_))
             | None => {}
         }
     }

@@ -25,8 +25,10 @@ use crate::{
     contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
     error::{Cause, Error, Problem, Result},
     limits::{MemMib, VcpuCount},
+    running::Running,
     seed::{SeedRequest, store_manifest},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
+    text::ShellId,
     workspace::{INSPECT_DEADLINE, Inspected, check_labels},
 };
 
@@ -82,6 +84,8 @@ impl Pyro {
             root_layer: None,
             workspace_layer: seed_layer.as_ref().map(|layer| layer.id.clone()),
             new_layer: seed_layer,
+            network_policy: request.network_policy.into(),
+            forked_from: None,
         };
         let observer_of_seed = observer.clone();
         let record = self
@@ -166,23 +170,31 @@ impl Pyro {
     /// Deletes a workspace.
     ///
     /// # Errors
-    /// There is none, or a command is running in it, or may be, and the request does not insist.
+    /// There is none, or a command, a service or a program in a shell is running in it, or may be, and the request does not insist.
     pub async fn delete_workspace(&self, request: WorkspaceDelete) -> Result<WorkspaceDeleted> {
         let (workspace, record) = self.find(&request.workspace, Reap::Now).await?;
         if !request.force {
-            let count = match workspace.inspect(&record).await {
-                Inspected::Answered(answer) => answer.running.len(),
-                Inspected::Absent => 0,
+            let running = match workspace.inspect(&record).await {
+                Inspected::Answered(answer) => {
+                    let id = record.id.clone();
+                    let services = self.store(move |_, registry| Ok(registry.services(&id)?)).await?;
+                    let alive = services.iter().filter(|service| service.state.is_alive());
+                    Running {
+                        commands: answer.running.len(),
+                        services: alive.map(|service| service.name.to_string()).collect(),
+                        shells: answer.busy_shells.iter().map(|number| ShellId::new(*number).to_string()).collect(),
+                    }
+                }
+                Inspected::Absent => Running::default(),
                 Inspected::Silent => {
                     let source = Cause::new(format!("its supervisor said nothing for {} s", INSPECT_DEADLINE.as_secs()));
                     let silent = Problem::CommandsUnknown { workspace: workspace.label().to_owned(), source };
                     return Err(Error::from(silent).about(workspace.label()));
                 }
             };
-            if count > 0 {
-                return Err(
-                    Error::from(Problem::CommandsRunning { workspace: workspace.label().to_owned(), count }).about(workspace.label())
-                );
+            if !running.is_nothing() {
+                let refused = Problem::StillRunning { workspace: workspace.label().to_owned(), running };
+                return Err(Error::from(refused).about(workspace.label()));
             }
         }
         let name = record.name.as_ref().map(ToString::to_string);

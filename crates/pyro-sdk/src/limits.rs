@@ -160,45 +160,86 @@ bounded!(
     ForkCount, "the number of copies", "", 1, 100
 );
 
-impl Default for ReadBytes {
-    fn default() -> Self {
-        Self(64 << 10)
+bounded!(
+    /// Width of a terminal.
+    TerminalColumns, "the width of a terminal", " columns", 20, 500
+);
+bounded!(
+    /// Height of a terminal.
+    TerminalRows, "the height of a terminal", " rows", 5, 200
+);
+bounded!(
+    /// How much of a shell's output an answer carries, in characters.
+    ReadChars, "the size of an answer", " characters", 1, 1 << 20
+);
+bounded!(
+    /// How long a shell must be silent to count as quiet, in milliseconds.
+    IdleMs, "the time of quiet", " ms", 10, 10_000
+);
+bounded!(
+    /// How long a service may take to become ready, in seconds.
+    ReadyTimeoutSeconds, "the time to become ready", " s", 1, 3_600
+);
+bounded!(
+    /// How long between two probes of a service, in milliseconds.
+    ReadyIntervalMs, "the time between two probes", " ms", 50, 60_000
+);
+bounded!(
+    /// How long a service that is asked to end may take, in seconds.
+    GraceSeconds, "the grace", " s", 0, 300
+);
+bounded!(
+    /// How many lines of a log an answer carries.
+    TailLines, "the number of lines", "", 1, 100_000
+);
+bounded!(
+    /// How many events an answer carries.
+    EventLimit, "the number of events", "", 1, 10_000
+);
+
+macro_rules! defaults {
+    ($($name:ident: $value:expr),* $(,)?) => {
+        $(impl Default for $name {
+            fn default() -> Self {
+                Self($value)
+            }
+        })*
+    };
+}
+
+defaults!(
+    VcpuCount: 1,
+    MemMib: 1024,
+    DiskGib: 8,
+    MaxOutputBytes: 64 << 10,
+    TailCount: 20,
+    ReadBytes: 64 << 10,
+    EntryLimit: 10_000,
+    MatchLimit: 200,
+    ForkCount: 1,
+    TerminalColumns: 120,
+    TerminalRows: 30,
+    ReadChars: 64 << 10,
+    ReadyTimeoutSeconds: 30,
+    ReadyIntervalMs: 500,
+    GraceSeconds: 10,
+    TailLines: 200,
+    EventLimit: 1_000,
+);
+
+impl MaxOutputBytes {
+    /// As much as one answer carries.
+    #[must_use]
+    pub const fn most() -> Self {
+        Self(1 << 20)
     }
 }
 
-impl Default for EntryLimit {
-    fn default() -> Self {
-        Self(10_000)
-    }
-}
-
-impl Default for MatchLimit {
-    fn default() -> Self {
-        Self(200)
-    }
-}
-
-impl Default for ForkCount {
-    fn default() -> Self {
-        Self(1)
-    }
-}
-
-impl Default for VcpuCount {
-    fn default() -> Self {
-        Self(1)
-    }
-}
-
-impl Default for MemMib {
-    fn default() -> Self {
-        Self(1024)
-    }
-}
-
-impl Default for DiskGib {
-    fn default() -> Self {
-        Self(8)
+impl YieldAfterMs {
+    /// For a call that waits: chat hosts give up at a minute.
+    #[must_use]
+    pub const fn call() -> Self {
+        Self(45_000)
     }
 }
 
@@ -207,18 +248,6 @@ impl DiskGib {
     #[must_use]
     pub const fn root() -> Self {
         Self(16)
-    }
-}
-
-impl Default for MaxOutputBytes {
-    fn default() -> Self {
-        Self(64 << 10)
-    }
-}
-
-impl Default for TailCount {
-    fn default() -> Self {
-        Self(20)
     }
 }
 
@@ -369,6 +398,12 @@ mod tests {
         check::<MemMib>(&["128"], &[("127", InvalidArgument), ("99999999999", LimitExceeded)]);
         check::<VcpuCount>(&["1"], &[("0", InvalidArgument), ("100000", LimitExceeded)]);
         check::<MaxOutputBytes>(&["1", "1048576"], &[("1048577", LimitExceeded)]);
+        check::<TerminalColumns>(&["20", "500"], &[("19", InvalidArgument), ("501", LimitExceeded)]);
+        check::<TerminalRows>(&["5", "200"], &[("4", InvalidArgument), ("201", LimitExceeded)]);
+        check::<IdleMs>(&["10", "10000"], &[("9", InvalidArgument), ("10001", LimitExceeded)]);
+        check::<ReadyTimeoutSeconds>(&["1", "3600"], &[("0", InvalidArgument), ("3601", LimitExceeded)]);
+        check::<ReadyIntervalMs>(&["50", "60000"], &[("49", InvalidArgument), ("60001", LimitExceeded)]);
+        check::<GraceSeconds>(&["0", "300"], &[("-1", InvalidArgument), ("301", LimitExceeded)]);
         check::<YieldAfterMs>(&["1000", "55000"], &[("999", InvalidArgument), ("55001", LimitExceeded)]);
     }
 

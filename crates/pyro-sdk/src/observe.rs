@@ -49,6 +49,11 @@ pub enum Progress {
         /// How many.
         count: u64,
     },
+    /// Something is waited for that takes longer than a second.
+    Waiting {
+        /// What, in one line.
+        what: String,
+    },
     /// No guest could be started and the caller allowed the host instead.
     HostCompat {
         /// Why no guest could be started.

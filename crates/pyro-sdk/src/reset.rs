@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pyro_proto::v1::RefreshRequest;
-use pyro_store::{MachineId, ResetTarget, Resume, SnapshotKind as StoredKind, SnapshotRecord};
+use pyro_store::{Carried, MachineId, ResetTarget, Resume, SnapshotKind as StoredKind, SnapshotRecord};
 use serde_json::json;
 
 use crate::{
@@ -50,7 +50,7 @@ impl Workspace {
         let name = snapshot.and_then(SnapshotReference::name);
         let Destination { target, resume, snapshot } = match &name {
             None => {
-                let target = ResetTarget { root_layer: None, workspace_layer: record.baseline_layer.clone(), carried: Vec::new() };
+                let target = ResetTarget { root_layer: None, workspace_layer: record.baseline_layer.clone(), carried: Carried::default() };
                 Destination { target, resume: None, snapshot: None }
             }
             Some(name) => self.destination(name, observer).await?,
@@ -80,6 +80,10 @@ impl Workspace {
             // What goes on keeps its number in the journal: nothing of the machine that is left may be written under it any more.
             self.pyro().bury_machine(old, Duration::ZERO).await?;
             self.forget_output().await;
+        }
+        if let Some(resume) = &resume {
+            let (id, checkpoint) = (self.id().clone(), resume.checkpoint.clone());
+            self.pyro().store(move |pyro, _| Ok(pyro_store::restore_rings(pyro.dirs(), &checkpoint, &id)?)).await?;
         }
         let resumed = resume.is_some();
         let placed = match resume {
@@ -124,7 +128,10 @@ impl Workspace {
         let target = ResetTarget {
             root_layer: snapshot.root_layer.clone(),
             workspace_layer: snapshot.workspace_layer.clone(),
-            carried: stored.filter(|_| resume.is_some()).map(|stored| stored.commands).unwrap_or_default(),
+            carried: stored
+                .filter(|_| resume.is_some())
+                .map(|stored| Carried { commands: stored.commands, processes: stored.processes })
+                .unwrap_or_default(),
         };
         Ok(Destination { target, resume, snapshot: Some(snapshot) })
     }
@@ -143,7 +150,8 @@ impl Workspace {
 
     /// Removes the output of the life before. What cannot be removed is not shown, and goes with the workspace.
     async fn forget_output(&self) {
-        let folder = self.pyro().dirs().workspace(self.id()).join("output");
-        crate::client::blocking(move || drop(std::fs::remove_dir_all(folder))).await;
+        let folder = self.pyro().dirs().workspace(self.id());
+        let remove = move || ["output", "shells", "services"].map(|name| drop(std::fs::remove_dir_all(folder.join(name))));
+        crate::client::blocking(remove).await;
     }
 }

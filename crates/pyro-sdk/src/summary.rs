@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use pyro_store::{CommandRecord, EventRecord, WorkspaceRecord};
+use pyro_store::{CommandRecord, EventRecord, ServiceRecord, WorkspaceRecord};
 use pyro_tree::DiffReport;
 
 use crate::{
     Observer, Pyro,
     client::Reap,
-    contract::{CommandEntry, CommandState, DiffItem, Summary, SummaryAnswer},
+    contract::{CommandEntry, CommandState, DiffItem, ServiceInBrief, ServiceState, Summary, SummaryAnswer},
     diff,
     error::Result,
     time::rfc3339,
@@ -34,24 +34,40 @@ impl Pyro {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let since = record.last_reset_at_ms.unwrap_or(record.created_at_ms);
         let id = record.id.clone();
-        let (commands, events, snapshots) = self
+        let done = self
             .store(move |_, registry| {
-                let commands = registry.commands(&id, u64::MAX)?;
-                Ok((commands, registry.events_since(&id, since)?, registry.snapshots(&id)?.len() as u64))
+                Ok(Done {
+                    commands: registry.commands(&id, u64::MAX)?,
+                    events: registry.events_since(&id, since)?,
+                    services: registry.services(&id)?,
+                    snapshots: registry.snapshots(&id)?.len() as u64,
+                })
             })
             .await?;
         let report = workspace.compare(None).await?;
-        Ok(answer(&record, &commands, &events, snapshots, &report))
+        Ok(answer(&record, &done, &report))
     }
 }
 
-fn answer(
-    record: &WorkspaceRecord,
-    commands: &[CommandRecord],
-    events: &[EventRecord],
+/// What the registry tells of the time since the last reset.
+struct Done {
+    commands: Vec<CommandRecord>,
+    events: Vec<EventRecord>,
+    services: Vec<ServiceRecord>,
     snapshots: u64,
-    report: &DiffReport,
-) -> SummaryAnswer {
+}
+
+/// Tells whether an event is a service's end that nobody wished for, whether it was started again or not.
+fn is_service_failure(event: &EventRecord) -> bool {
+    match event.kind.as_str() {
+        "service_restart" => true,
+        "service_end" => event.detail["state"] == ServiceState::Failed.as_str(),
+        _ => false,
+    }
+}
+
+fn answer(record: &WorkspaceRecord, done: &Done, report: &DiffReport) -> SummaryAnswer {
+    let Done { commands, events, services, snapshots } = done;
     let count = |kinds: &[&str]| events.iter().filter(|event| kinds.contains(&event.kind.as_str())).count() as u64;
     let failed = commands.iter().filter(|command| command.ended_at_ms.is_some() && command.exit_code != Some(0)).count() as u64;
     let newest = &commands[commands.len().saturating_sub(COMMANDS_MAX)..];
@@ -66,8 +82,12 @@ fn answer(
         commands: newest.iter().map(CommandEntry::from).collect(),
         edit_count: count(&EDITS),
         export_count: count(&EXPORTS),
-        snapshot_count: snapshots,
-        service_count: 0,
+        snapshot_count: *snapshots,
+        shell_count: count(&["shell_open"]),
+        service_count: services.len() as u64,
+        services: services.iter().map(ServiceInBrief::from).collect(),
+        service_failure_count: events.iter().filter(|event| is_service_failure(event)).count() as u64,
+        port_count: count(&["port_publish"]),
         diff: diff::summary(report),
         entries: report.entries.iter().take(ENTRIES_MAX).map(diff::item).collect(),
         markdown: String::new(),
@@ -101,20 +121,38 @@ fn outcome(entry: &CommandEntry) -> String {
     }
 }
 
+fn service_outcome(service: &ServiceInBrief) -> String {
+    let exit = match (service.state, service.exit_code) {
+        (ServiceState::Failed, Some(code)) => format!(", exit {code}"),
+        _ => String::new(),
+    };
+    let restarts = if service.restart_count > 0 { format!(", started again {}×", service.restart_count) } else { String::new() };
+    format!("{} ({}{exit}{restarts})", code(&service.service_name), service.state.as_str())
+}
+
 fn markdown(answer: &SummaryAnswer) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let name = answer.name.as_ref().unwrap_or(&answer.workspace_id);
     writeln!(text, "## Workspace {} ({})\n", code(name), answer.environment)?;
     let failed = if answer.failed_command_count > 0 { format!(" ({} failed)", answer.failed_command_count) } else { String::new() };
-    writeln!(
-        text,
-        "Since {}: {}{failed}, {}, {}, {}.",
-        answer.since,
-        plural(answer.command_count, "command"),
+    let mut counts = vec![
+        format!("{}{failed}", plural(answer.command_count, "command")),
         plural(answer.edit_count, "edit"),
         plural(answer.export_count, "export"),
         plural(answer.snapshot_count, "snapshot"),
-    )?;
+    ];
+    // Most workspaces have none of these, and a line about nothing is too long.
+    let some = [(answer.shell_count, "shell"), (answer.service_count, "service"), (answer.port_count, "published port")];
+    counts.extend(some.iter().filter(|(count, _)| *count > 0).map(|(count, one)| plural(*count, one)));
+    writeln!(text, "Since {}: {}.", answer.since, counts.join(", "))?;
+    if !answer.services.is_empty() {
+        let services: Vec<String> = answer.services.iter().map(service_outcome).collect();
+        let failures = match answer.service_failure_count {
+            0 => String::new(),
+            count => format!(" Services failed {}.", if count == 1 { "once".to_owned() } else { format!("{count} times") }),
+        };
+        writeln!(text, "\nServices: {}.{failures}", services.join(", "))?;
+    }
     if !answer.commands.is_empty() {
         writeln!(text, "\n| # | command | outcome | time |\n|---|---|---|---|")?;
         for entry in &answer.commands {
@@ -160,5 +198,24 @@ mod tests {
     fn foreign_text_cannot_leave_its_cell() {
         assert_eq!(code("a | b `c`\nd"), "`a \\| b 'c' d`");
         assert_eq!(code(&"x".repeat(100)).chars().count(), COMMAND_MAX_CHARS + 3);
+    }
+
+    #[test]
+    fn services_are_told_with_what_became_of_them() {
+        let service = |state, exit_code, restart_count| {
+            service_outcome(&ServiceInBrief { service_name: "web".to_owned(), state, exit_code, restart_count })
+        };
+        assert_eq!(service(ServiceState::Ready, None, 0), "`web` (ready)");
+        assert_eq!(service(ServiceState::Failed, Some(3), 4), "`web` (failed, exit 3, started again 4×)");
+        assert_eq!(service(ServiceState::Exited, Some(0), 0), "`web` (exited)");
+    }
+
+    #[test]
+    fn failures_of_services_are_counted_whether_they_were_started_again_or_not() {
+        let event = |kind: &str, detail| EventRecord { sequence: 1, at_ms: 0, kind: kind.to_owned(), detail };
+        assert!(is_service_failure(&event("service_restart", serde_json::json!({ "exit_code": 1 }))));
+        assert!(is_service_failure(&event("service_end", serde_json::json!({ "state": "failed" }))));
+        assert!(!is_service_failure(&event("service_end", serde_json::json!({ "state": "stopped" }))));
+        assert!(!is_service_failure(&event("service_start", serde_json::json!({}))));
     }
 }

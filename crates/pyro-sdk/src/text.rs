@@ -10,22 +10,24 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::{
     content::{FILE_TEXT_MAX_BYTES, FileText, Glob, LineRange, PatchText, SearchPattern},
+    endpoint::{HttpUrl, PortPublication, TcpTarget, UrlError},
+    process_text::{GuestLine, ProbePath, ShellId, ShellInput, ShellSignal},
     workspace_path::{WorkspacePath, WorkspacePathError},
 };
 
 /// Folder in the guest in which commands run.
 pub const GUEST_WORKSPACE: &str = "/workspace";
 
-fn refuse(value: &str, what: &'static str, rule: &'static str) -> IdError {
+pub(crate) fn refuse(value: &str, what: &'static str, rule: &'static str) -> IdError {
     IdError { value: value.chars().take(80).collect(), what, rule }
 }
 
-macro_rules! text {
+macro_rules! text_type {
     ($name:ident) => {
         impl TryFrom<String> for $name {
-            type Error = IdError;
+            type Error = pyro_store::IdError;
 
-            fn try_from(value: String) -> Result<Self, IdError> {
+            fn try_from(value: String) -> Result<Self, pyro_store::IdError> {
                 value.parse()
             }
         }
@@ -51,6 +53,7 @@ macro_rules! text {
         }
     };
 }
+pub(crate) use text_type;
 
 /// Addresses a workspace: its name, its id, or the beginning of its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +93,7 @@ impl fmt::Display for WorkspaceReference {
     }
 }
 
-text!(WorkspaceReference);
+text_type!(WorkspaceReference);
 
 /// Names a snapshot of a workspace, or its `baseline`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +134,7 @@ impl fmt::Display for SnapshotReference {
     }
 }
 
-text!(SnapshotReference);
+text_type!(SnapshotReference);
 
 /// An absolute path in the guest. There is no way from it to a path of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +173,7 @@ impl fmt::Display for GuestPath {
     }
 }
 
-text!(GuestPath);
+text_type!(GuestPath);
 
 /// Name or number of a user in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,7 +199,7 @@ impl fmt::Display for GuestUser {
     }
 }
 
-text!(GuestUser);
+text_type!(GuestUser);
 
 /// A signal for a command's process group, by name or number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,7 +264,7 @@ impl fmt::Display for Signal {
     }
 }
 
-text!(Signal);
+text_type!(Signal);
 
 /// A label given as `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use pyro_proto::v1::{InspectAnswer, InspectRequest, RefreshRequest};
 use pyro_store::{LabelKey, LabelValue, Registry, WorkspaceId, WorkspaceRecord, WorkspaceState as StoredState};
+use serde_json::json;
 
 use crate::{
     Pyro,
     client::Reap,
     contract::{
-        CommandEntry, ExecutionMode, WorkspaceList, WorkspaceListRequest, WorkspaceSeed, WorkspaceState, WorkspaceStatus, WorkspaceUpdate,
+        CommandEntry, ExecutionMode, OpenPort, ServiceInBrief, WorkspaceList, WorkspaceListRequest, WorkspaceSeed, WorkspaceState,
+        WorkspaceStatus, WorkspaceUpdate,
     },
     error::{Problem, Result},
     journal,
@@ -88,7 +90,7 @@ impl Workspace {
             status.memory_used_bytes = Some(inspected.host_memory_bytes);
             status.host_disk_full = inspected.host_disk_full;
             status.running_command_count = inspected.running.len() as u64;
-            if !inspected.running.is_empty() {
+            if !inspected.running.is_empty() || !inspected.busy_shells.is_empty() {
                 status.expires_at = None;
             }
         }
@@ -158,6 +160,7 @@ impl Pyro {
                 let name = if request.clear_name { None } else { request.name.or(record.name) };
                 let ttl_seconds = request.ttl_seconds.map_or(record.ttl_seconds, |seconds| seconds.get());
                 registry.update_workspace(&id, name.as_ref(), &labels, ttl_seconds)?;
+                registry.add_event(&id, "update", &json!({ "name": name, "labels": labels, "ttl_seconds": ttl_seconds }))?;
                 Ok(registry.workspace(&id)?)
             })
             .await
@@ -185,6 +188,8 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
     let last_command = registry.commands(&record.id, 1)?.pop();
     let running = if record.state == StoredState::Running { registry.commands(&record.id, 512)? } else { Vec::new() };
     let running = running.iter().filter(|command| command.ended_at_ms.is_none()).count() as u64;
+    let services = registry.services(&record.id)?;
+    let alive = services.iter().filter(|service| service.state.is_alive()).count() as u64;
     // A machine may run with another accelerator than the one the workspace was made with.
     let shape = match &record.machine {
         Some(machine) => registry.machine(machine)?.map_or_else(|| record.shape.clone(), |machine| machine.shape),
@@ -203,7 +208,7 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         root_disk_gib: record.root_disk_gib,
         ttl_seconds: record.ttl_seconds,
         on_expire: record.on_expire.into(),
-        network_policy: if shape.network_card { "egress" } else { "off" }.to_owned(),
+        network_policy: record.network_policy.into(),
         execution_mode: ExecutionMode::Guest,
         accelerator: shape.accelerator.to_string(),
         workspace_seed: seed(record),
@@ -213,12 +218,14 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         last_command: last_command.as_ref().map(CommandEntry::from),
         reset_count: record.reset_count,
         last_reset_at: record.last_reset_at_ms.map(rfc3339),
-        service_count: 0,
-        running_service_count: 0,
-        published_ports: Vec::new(),
+        service_count: services.len() as u64,
+        running_service_count: alive,
+        services: services.iter().map(ServiceInBrief::from).collect(),
+        open_shell_count: registry.shells(&record.id)?.iter().filter(|shell| shell.ended_at_ms.is_none()).count() as u64,
+        published_ports: registry.ports(&record.id)?.iter().map(OpenPort::from).collect(),
         last_activity_at: rfc3339(record.last_activity_at_ms),
         created_at: rfc3339(record.created_at_ms),
-        expires_at: (running == 0).then(|| rfc3339(record.expires_at_ms(settings.stopped_ttl_seconds))),
+        expires_at: (running == 0 && alive == 0).then(|| rfc3339(record.expires_at_ms(settings.stopped_ttl_seconds))),
         disk_used_bytes: own_bytes(pyro, registry, record)?,
         memory_used_bytes: None,
         host_disk_full: false,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{CarriedCommand, Dirs, MachineShape, StoreResult};
+use crate::{Carried, CarriedCommand, CarriedProcesses, Dirs, MachineShape, StoreResult};
 
 const FORMAT: u32 = 1;
 
@@ -16,6 +16,9 @@ pub struct CheckpointRecord {
     template_digest: String,
     /// Commands that were running.
     pub commands: Vec<CarriedCommand>,
+    /// Shells, services and ports; a record of an older Pyro has none, and its machine had none.
+    #[serde(default)]
+    pub processes: CarriedProcesses,
 }
 
 impl CheckpointRecord {
@@ -23,8 +26,9 @@ impl CheckpointRecord {
     ///
     /// # Errors
     /// It is not.
-    pub fn new(dirs: &Dirs, shape: &MachineShape, commands: Vec<CarriedCommand>) -> StoreResult<Self> {
-        Ok(Self { format_version: FORMAT, template_digest: template_digest(dirs, shape)?, commands })
+    pub fn new(dirs: &Dirs, shape: &MachineShape, carried: Carried) -> StoreResult<Self> {
+        let Carried { commands, processes } = carried;
+        Ok(Self { format_version: FORMAT, template_digest: template_digest(dirs, shape)?, commands, processes })
     }
 
     /// Writes it into the folder of this name.

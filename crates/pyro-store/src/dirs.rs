@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! config   config.toml
-//! data     environments/  templates/  layers/  checkpoints/ID/{memory,state,checkpoint.json}
+//! data     environments/  templates/  layers/  checkpoints/ID/{memory,state,checkpoint.json,rings/}
 //! cache    downloaded packages
-//! state    registry.sqlite  workspaces/ID/{output/,seed.json,apply/}  reserve
+//! state    registry.sqlite  workspaces/ID/{output/,shells/N/,services/NAME/,seed.json,apply/}  reserve
 //! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
 //! ```
 

@@ -87,6 +87,38 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The workspace has no such shell.
+    #[error("workspace `{workspace}` has no shell `sh{number}`")]
+    ShellNotFound {
+        /// Its id.
+        workspace: String,
+        /// The number asked for.
+        number: u64,
+    },
+    /// The workspace has no such service.
+    #[error("workspace `{workspace}` has no service `{name}`")]
+    ServiceNotFound {
+        /// Its id.
+        workspace: String,
+        /// The name asked for.
+        name: String,
+    },
+    /// A service of this name runs.
+    #[error("service `{name}` of workspace `{workspace}` runs already")]
+    ServiceRuns {
+        /// Its id.
+        workspace: String,
+        /// The name.
+        name: String,
+    },
+    /// The workspace has as many services as it may have.
+    #[error("workspace `{workspace}` has {maximum} services already")]
+    TooManyServices {
+        /// Its id.
+        workspace: String,
+        /// How many it may have.
+        maximum: u64,
+    },
     /// A stored value cannot be read.
     #[error("the registry holds an unreadable {what} `{value}`")]
     Corrupt {
@@ -114,9 +146,14 @@ impl StoreError {
                 _ => ErrorKind::Io,
             },
             Self::RegistryNewer { .. } => ErrorKind::Incompatible,
-            Self::WorkspaceNotFound { .. } | Self::CommandNotFound { .. } | Self::SnapshotNotFound { .. } => ErrorKind::NotFound,
+            Self::WorkspaceNotFound { .. }
+            | Self::CommandNotFound { .. }
+            | Self::SnapshotNotFound { .. }
+            | Self::ShellNotFound { .. }
+            | Self::ServiceNotFound { .. } => ErrorKind::NotFound,
             Self::WorkspaceAmbiguous { .. } => ErrorKind::InvalidArgument,
-            Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
+            Self::NameTaken { .. } | Self::SnapshotExists { .. } | Self::ServiceRuns { .. } => ErrorKind::AlreadyExists,
+            Self::TooManyServices { .. } => ErrorKind::LimitExceeded,
             Self::WrongState { .. } | Self::StandbyLimit => ErrorKind::WrongState,
             Self::Corrupt { .. } => ErrorKind::Internal,
         }

@@ -128,6 +128,11 @@ text_type!(
     |value| is_snapshot_name(value) && value != "baseline"
 );
 
+text_type!(
+    /// Name of a service, unique in its workspace.
+    ServiceName, "service name", "1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit", is_snapshot_name
+);
+
 fn is_snapshot_name(value: &str) -> bool {
     let bytes = value.as_bytes();
     (1..=64).contains(&bytes.len())

@@ -14,6 +14,7 @@ mod lock;
 mod reap;
 mod registry;
 mod reserve;
+mod ring;
 mod settings;
 mod shape;
 mod socket;
@@ -24,13 +25,19 @@ pub use dirs::Dirs;
 pub use error::{StoreError, StoreResult};
 pub use files::{remove_if_present, write_atomically};
 pub use host_facts::{boot_id, file_identity};
-pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, SnapshotName, WorkspaceId, WorkspaceName};
+pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, ServiceName, SnapshotName, WorkspaceId, WorkspaceName};
 pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
 pub use lock::{FileLock, MachineLock};
 pub use reap::{Reaped, reap};
 pub use registry::{
-    CarriedCommand, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord, MachineRole, MachineState,
-    NewMachine, NewWorkspace, OnExpire, Registry, ResetTarget, SeedRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
+    Carried, CarriedCommand, CarriedProcesses, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord,
+    MachineRole, MachineState, NetworkPolicy, NewMachine, NewWorkspace, OnExpire, PortRecord, PortSpec, ReadinessProbe, Registry,
+    ResetTarget, RestartPolicy, SERVICES_MAX, SeedRecord, ServiceRecord, ServiceSpec, ServiceState, ShellRecord, SnapshotKind,
+    SnapshotRecord, WorkspaceRecord, WorkspaceState,
+};
+pub use ring::{
+    RingReader, RingSize, RingWriter, SHELL_RING_BYTES, keep_rings, restore_rings, service_ring, service_ring_name, shell_ring,
+    shell_ring_name,
 };
 pub use settings::{Resume, Settings, SupervisorArguments};
 pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};

@@ -3,6 +3,7 @@
 //! What comes back is hostile. tonic refuses messages over the cap before it holds them; texts are cut by `Failure::from_status`.
 
 mod channel;
+mod relay;
 mod transport;
 
 use std::{os::unix::net::UnixStream as StdUnixStream, time::Duration};
@@ -11,13 +12,15 @@ use pyro_proto::{
     error::{ErrorKind, Failure},
     limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
     v1::{
-        AttachRequest, ChangeAnswer, ChangeInput, ExecInput, ExecOutput, FreezeAnswer, FreezeRequest, HelloRequest, ListFilesAnswer,
-        ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownRequest, WarmRequest, guest_client::GuestClient,
+        AttachRequest, ChangeAnswer, ChangeInput, CountRequest, ExecInput, ExecOutput, ExistsRequest, FreezeAnswer, FreezeRequest,
+        HelloRequest, ListFilesAnswer, ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownRequest,
+        WarmRequest, guest_client::GuestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 
+pub(crate) use self::relay::{connected, relay};
 use self::transport::Transport;
 use crate::error::{Doing as _, HostError, HostResult};
 
@@ -156,6 +159,19 @@ impl Agent {
         within(deadline.map_or(EXEC_START_DEADLINE, |deadline| deadline.min(EXEC_START_DEADLINE)), "starting a command", call)
             .await
             .map(tonic::Response::into_inner)
+    }
+
+    /// Tells whether a path is there.
+    pub(crate) async fn exists(&self, path: &str) -> HostResult<bool> {
+        let request = ExistsRequest { path: path.to_owned().into() };
+        let call = async { self.client.clone().exists(request).await.map_err(|status| passed_on(&status)) };
+        within(FILES_DEADLINE, "looking for a file", call).await.map(|answer| answer.into_inner().exists)
+    }
+
+    /// Counts what runs for a process.
+    pub(crate) async fn count(&self, id: u64) -> HostResult<u64> {
+        let call = async { self.client.clone().count(CountRequest { id }).await.map_err(|status| passed_on(&status)) };
+        within(ALIVE_DEADLINE, "counting processes", call).await.map(|answer| answer.into_inner().processes)
     }
 
     /// Tells whether the agent still answers, within a few seconds.

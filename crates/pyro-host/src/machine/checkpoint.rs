@@ -5,7 +5,7 @@
 
 use std::{os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
-use pyro_store::{CarriedCommand, CheckpointRecord, Dirs, MachineShape};
+use pyro_store::{Carried, CheckpointRecord, Dirs, MachineShape, WorkspaceId, keep_rings};
 
 use super::pages::PrivatePages;
 use crate::error::{Doing as _, HostError, HostResult};
@@ -24,14 +24,16 @@ pub(crate) fn store(
     shape: &MachineShape,
     pages: &PrivatePages,
     state: &[u8],
-    commands: Vec<CarriedCommand>,
+    workspace: &WorkspaceId,
+    carried: Carried,
 ) -> HostResult<()> {
     let folder = dirs.checkpoints().join(name);
     let write = || -> HostResult<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).doing("make a live snapshot's folder")?;
         pages.store(&folder.join("memory"))?;
         fs_err::write(folder.join("state"), state).doing("store device state")?;
-        Ok(CheckpointRecord::new(dirs, shape, commands)?.store(dirs, name)?)
+        keep_rings(dirs, name, workspace, &carried.processes)?;
+        Ok(CheckpointRecord::new(dirs, shape, carried)?.store(dirs, name)?)
     };
     write().inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
 }

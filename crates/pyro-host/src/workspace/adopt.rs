@@ -45,6 +45,7 @@ impl Supervisor {
         lock(&self.registry).adopt(&self.record.id, id)?;
         let set_once = self.workspace.set(id.clone()).is_ok();
         debug_assert!(set_once, "guarded by `adopting`");
+        self.take_over_processes(&carried).await?;
         self.take_over(carried).await;
         self.activity.notify_waiters();
         if self.arguments.resume.is_none() {

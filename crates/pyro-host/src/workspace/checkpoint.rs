@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use pyro_store::{CarriedCommand, DiskRole, LayerRecord, SnapshotKind, SnapshotName, SnapshotRecord, WorkspaceRecord};
+use pyro_store::{
+    Carried, CarriedCommand, CarriedProcesses, DiskRole, LayerRecord, SnapshotKind, SnapshotName, SnapshotRecord, WorkspaceRecord,
+};
 
 use super::{Supervisor, now_ms};
 use crate::{
@@ -42,6 +44,8 @@ struct Image {
     pages: PrivatePages,
     /// Commands that were running, and since when.
     running: Vec<(u64, u64)>,
+    /// Shells, services and ports.
+    processes: CarriedProcesses,
     pause: Duration,
 }
 
@@ -177,14 +181,14 @@ impl Supervisor {
             let state = machine.device_state().await?;
             // On this thread: while the guest is paused nothing else of this supervisor is worth a switch.
             let pages = PrivatePages::copy(machine.pid())?;
-            HostResult::Ok((state, pages, self.running_commands()))
+            HostResult::Ok((state, pages, self.running_commands(), self.carried_processes()?))
         }
         .await;
         let resumed = machine.resume().await;
         let pause = began.elapsed();
-        let (state, pages, running) = copy?;
+        let (state, pages, running, processes) = copy?;
         resumed?;
-        Ok(Image { state, pages, running, pause })
+        Ok(Image { state, pages, running, processes, pause })
     }
 
     fn store_image(&self, image: &Image) -> HostResult<String> {
@@ -197,7 +201,8 @@ impl Supervisor {
         }
         // Begins with the machine's id, so that a sweep leaves it alone until the registry knows it.
         let name = format!("{}-{}", self.record.id, pyro_store::LayerId::random());
-        checkpoint::store(&self.arguments.dirs, &name, &self.record.shape, &image.pages, &image.state, commands)?;
+        let carried = Carried { commands, processes: image.processes.clone() };
+        checkpoint::store(&self.arguments.dirs, &name, &self.record.shape, &image.pages, &image.state, workspace, carried)?;
         Ok(name)
     }
 

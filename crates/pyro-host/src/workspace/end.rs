@@ -37,6 +37,7 @@ impl Supervisor {
         // A machine still in the making must not make another file once those of this one are being removed.
         preparing.abort();
         drop(preparing.await);
+        self.ending.store(true, Ordering::SeqCst);
         let result = self.finish(&end.reason).await;
         for done in end.done.into_iter().chain(std::iter::from_fn(|| ends.try_recv().ok()).filter_map(|end| end.done)) {
             drop(done.send(result.as_ref().map(drop).map_err(|error| HostError::WrongState { problem: error.to_string() })));
@@ -162,6 +163,10 @@ impl Supervisor {
             if delete {
                 lock(registry).erase_workspace(dirs, &workspace.id)?;
             } else {
+                if *reason == EndReason::Expired {
+                    let detail = serde_json::json!({ "ttl_seconds": workspace.ttl_seconds, "on_expire": workspace.on_expire });
+                    lock(registry).add_event(&workspace.id, "expire", &detail)?;
+                }
                 lock(registry).end_lost_commands(&workspace.id, &text)?;
                 self.compact(&workspace).await;
                 lock(registry).mark_stopped(&workspace.id, &text)?;

@@ -65,6 +65,8 @@ impl Supervisor {
         let (ended, ended_receiver) = watch::channel(None);
         // The guest knows it by its sequence, so that a copy of this machine finds it again.
         start.id = sequence;
+        // A command has neither a terminal nor a group of its own: those are shells and services.
+        (start.terminal, start.login, start.contained) = (None, false, false);
         // The queue is empty, so this cannot wait.
         drop(guest.try_send(ExecInput { input: Some(Input::Start(start)) }));
         lock(&self.running)
@@ -181,9 +183,9 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether any command runs.
+    /// Returns whether anything runs that holds the idle time: a command, a service, a program in a shell's foreground.
     pub(super) fn is_busy(&self) -> bool {
-        !lock(&self.running).is_empty()
+        !lock(&self.running).is_empty() || self.serves() || !self.busy_shells().is_empty()
     }
 
     /// Returns sequence and start of every running command.
@@ -352,7 +354,7 @@ impl Pump {
 }
 
 /// Cuts what a hostile guest may put into an exit.
-fn sanitise(mut exit: ExecExit, elapsed: Duration) -> ExecExit {
+pub(super) fn sanitise(mut exit: ExecExit, elapsed: Duration) -> ExecExit {
     exit.duration_us = exit.duration_us.min(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     exit.exit_code = exit.exit_code.clamp(0, 255);
     exit.signal = exit.signal.clamp(0, 64);

@@ -85,7 +85,7 @@ impl Supervisor {
         Ok(receiver)
     }
 
-    fn not_paused(&self) -> HostResult<()> {
+    pub(super) fn not_paused(&self) -> HostResult<()> {
         if *self.disk_full.borrow() { Err(HostError::HostDiskFull) } else { Ok(()) }
     }
 }

@@ -9,15 +9,19 @@ mod compact;
 mod end;
 mod exec;
 mod files;
+mod ports;
 mod prepare;
+mod process;
 mod service;
+mod services;
+mod shells;
 mod standby;
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicUsize},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -25,8 +29,8 @@ use pyro_proto::{
     error::Failure,
     v1::{ExecExit, ExecInput},
 };
-use pyro_store::{LayerId, MachineRecord, Registry, Settings, SupervisorArguments, WorkspaceId, WorkspaceRecord};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use pyro_store::{LayerId, MachineRecord, Registry, ServiceName, Settings, SupervisorArguments, WorkspaceId, WorkspaceRecord};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use self::service::Service;
 use crate::{
@@ -108,6 +112,15 @@ pub(crate) struct Supervisor {
     /// Guards against two clients adopting at once.
     adopting: tokio::sync::Mutex<()>,
     running: Mutex<BTreeMap<u64, Running>>,
+    /// Shells that run, by their numbers.
+    shells: Mutex<BTreeMap<u64, Arc<shells::Shell>>>,
+    /// Services that have a driver.
+    services: Mutex<BTreeMap<ServiceName, services::Service>>,
+    ports: Mutex<ports::Ports>,
+    /// Places for connections of all ports.
+    connections: Arc<Semaphore>,
+    /// The machine is being ended: what ends in it now ends with it, and is entered with it.
+    ending: AtomicBool,
     disk_full: watch::Sender<bool>,
     /// The idle time may have changed, or a first command has ended.
     activity: Notify,
@@ -135,6 +148,11 @@ impl Supervisor {
             keeping: Arc::default(),
             adopting: tokio::sync::Mutex::new(()),
             running: Mutex::new(BTreeMap::new()),
+            shells: Mutex::default(),
+            services: Mutex::default(),
+            ports: Mutex::default(),
+            connections: Arc::new(Semaphore::new(ports::MACHINE_CONNECTIONS_MAX)),
+            ending: AtomicBool::new(false),
             disk_full: watch::Sender::new(false),
             activity: Notify::new(),
             ends,
@@ -167,6 +185,11 @@ impl Supervisor {
     /// Tells whether the workspace has not moved on to another machine.
     fn owns_workspace(&self) -> bool {
         self.workspace_record().is_ok_and(|workspace| workspace.machine.as_ref() == Some(&self.record.id))
+    }
+
+    /// Tells whether the machine is being ended.
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
     }
 
     fn tell(&self, phase: &str) {

@@ -11,17 +11,21 @@ use pyro_proto::{
     v1::{
         AdoptProgress, AdoptReady, AdoptRequest, ChangeAnswer, ChangeInput, CheckpointAnswer, CheckpointRequest, CollapseAnswer,
         CollapseRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest, HoldAnswer, HoldRequest,
-        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest,
-        RunningCommand, StopAnswer, StopRequest, adopt_progress::Progress, exec_input::Input, supervisor_server,
+        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, PortPublishAnswer, PortPublishRequest, PortUnpublishAnswer,
+        PortUnpublishRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest, RunningCommand, ServiceCountAnswer,
+        ServiceCountRequest, ServiceStartAnswer, ServiceStartRequest, ServiceStopAnswer, ServiceStopRequest, ShellAttachInput,
+        ShellAttachOutput, ShellCloseAnswer, ShellCloseRequest, ShellOpenAnswer, ShellOpenRequest, ShellResizeAnswer, ShellResizeRequest,
+        ShellSignalAnswer, ShellSignalRequest, ShellWaitAnswer, ShellWaitRequest, ShellWriteAnswer, ShellWriteRequest, StopAnswer,
+        StopRequest, adopt_progress::Progress, exec_input::Input, shell_attach_input, supervisor_server,
     },
 };
-use pyro_store::{SnapshotKind, SnapshotName, WorkspaceId};
+use pyro_store::{ServiceName, SnapshotKind, SnapshotName, WorkspaceId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{End, EndReason, Stage, Supervisor};
-use crate::error::HostError;
+use crate::error::{HostError, HostResult};
 
 /// Serves one supervisor.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl supervisor_server::Supervisor for Service {
             supervisor_pid,
             machine_pid,
             accelerator: supervisor.record.shape.accelerator.to_string(),
+            busy_shells: supervisor.busy_shells(),
         }))
     }
 
@@ -138,6 +143,81 @@ impl supervisor_server::Supervisor for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(self.0.hold().await?))))
     }
 
+    async fn shell_open(&self, request: Request<ShellOpenRequest>) -> Result<Response<ShellOpenAnswer>, Status> {
+        let supervisor = self.0.clone();
+        // Tasks of their own, here and for services: a client that goes away must not leave half a shell.
+        let number = to_the_end(async move { supervisor.open_shell(request.into_inner()).await }).await?;
+        Ok(Response::new(ShellOpenAnswer { number }))
+    }
+
+    async fn shell_write(&self, request: Request<ShellWriteRequest>) -> Result<Response<ShellWriteAnswer>, Status> {
+        let ShellWriteRequest { number, input } = request.into_inner();
+        let end_cursor = self.0.write_shell(number, input).await?;
+        Ok(Response::new(ShellWriteAnswer { end_cursor }))
+    }
+
+    async fn shell_signal(&self, request: Request<ShellSignalRequest>) -> Result<Response<ShellSignalAnswer>, Status> {
+        let ShellSignalRequest { number, signal } = request.into_inner();
+        self.0.signal_shell(number, signal).await?;
+        Ok(Response::new(ShellSignalAnswer {}))
+    }
+
+    async fn shell_resize(&self, request: Request<ShellResizeRequest>) -> Result<Response<ShellResizeAnswer>, Status> {
+        let ShellResizeRequest { number, size } = request.into_inner();
+        self.0.resize_shell(number, size).await?;
+        Ok(Response::new(ShellResizeAnswer {}))
+    }
+
+    async fn shell_close(&self, request: Request<ShellCloseRequest>) -> Result<Response<ShellCloseAnswer>, Status> {
+        self.0.close_shell(request.into_inner().number).await?;
+        Ok(Response::new(ShellCloseAnswer {}))
+    }
+
+    async fn shell_wait(&self, request: Request<ShellWaitRequest>) -> Result<Response<ShellWaitAnswer>, Status> {
+        Ok(Response::new(self.0.wait_for_shell(request.get_ref()).await?))
+    }
+
+    type ShellAttachStream = Answers<ShellAttachOutput>;
+
+    async fn shell_attach(&self, request: Request<Streaming<ShellAttachInput>>) -> Result<Response<Self::ShellAttachStream>, Status> {
+        let mut inputs = request.into_inner();
+        let Some(shell_attach_input::Input::Start(start)) = inputs.message().await?.and_then(|message| message.input) else {
+            return Err(HostError::Invalid { problem: "the first message of a terminal must say which shell it is for".into() }.into());
+        };
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.attach_shell(start, inputs).await?))))
+    }
+
+    async fn service_start(&self, request: Request<ServiceStartRequest>) -> Result<Response<ServiceStartAnswer>, Status> {
+        let supervisor = self.0.clone();
+        let outcome = to_the_end(async move { supervisor.start_service(request.into_inner()).await }).await?;
+        Ok(Response::new(ServiceStartAnswer { outcome: outcome.into() }))
+    }
+
+    async fn service_stop(&self, request: Request<ServiceStopRequest>) -> Result<Response<ServiceStopAnswer>, Status> {
+        let ServiceStopRequest { name, grace_ms } = request.into_inner();
+        let stopped = self.0.stop_service(&service_name(&name)?, Duration::from_millis(grace_ms)).await?;
+        Ok(Response::new(ServiceStopAnswer { stopped }))
+    }
+
+    async fn service_count(&self, request: Request<ServiceCountRequest>) -> Result<Response<ServiceCountAnswer>, Status> {
+        let processes = self.0.count_service(&service_name(&request.into_inner().name)?).await?;
+        Ok(Response::new(ServiceCountAnswer { processes }))
+    }
+
+    async fn port_publish(&self, request: Request<PortPublishRequest>) -> Result<Response<PortPublishAnswer>, Status> {
+        let PortPublishRequest { guest_port, host_port, service } = request.into_inner();
+        let service = if service.is_empty() { None } else { Some(service_name(&service)?) };
+        let host_port = self.0.publish(port(guest_port)?, port(host_port)?, service)?;
+        Ok(Response::new(PortPublishAnswer { host_port: host_port.into() }))
+    }
+
+    async fn port_unpublish(&self, request: Request<PortUnpublishRequest>) -> Result<Response<PortUnpublishAnswer>, Status> {
+        let PortUnpublishRequest { guest_port, host_port } = request.into_inner();
+        let host_port = Some(port(host_port)?).filter(|port| *port != 0);
+        let unpublished = self.0.unpublish(port(guest_port)?, host_port)?;
+        Ok(Response::new(PortUnpublishAnswer { unpublished: u32::try_from(unpublished).unwrap_or(u32::MAX) }))
+    }
+
     async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointAnswer>, Status> {
         let CheckpointRequest { name, live } = request.into_inner();
         let kind = if live { SnapshotKind::Live } else { SnapshotKind::Disk };
@@ -175,6 +255,20 @@ impl supervisor_server::Supervisor for Service {
             None => Err(HostError::WrongState { problem: "the machine is ending already".into() }.into()),
         }
     }
+}
+
+/// Runs `work` to its end whatever becomes of the call.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = HostResult<T>> + Send + 'static) -> Result<T, Status> {
+    let result = tokio::spawn(work).await.map_err(|error| Failure::new(ErrorKind::Internal, &error).into_status())?;
+    Ok(result?)
+}
+
+fn service_name(name: &str) -> Result<ServiceName, HostError> {
+    name.parse().map_err(|error: pyro_store::IdError| HostError::Invalid { problem: error.to_string() })
+}
+
+fn port(number: u32) -> Result<u16, HostError> {
+    u16::try_from(number).map_err(|_| HostError::Invalid { problem: format!("{number} is not a port: 1 to 65535 are") })
 }
 
 /// Waits until the machine is ready, telling what it does, then adopts.

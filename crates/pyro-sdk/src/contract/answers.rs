@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LeftOut;
+use super::{LeftOut, ServiceState};
 
 /// Where a workspace is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +82,48 @@ impl From<pyro_store::OnExpire> for ExpireAction {
         match action {
             pyro_store::OnExpire::Stop => Self::Stop,
             pyro_store::OnExpire::Delete => Self::Delete,
+        }
+    }
+}
+
+/// What a guest may reach, and what may reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum NetworkPolicy {
+    /// Nothing: it has no network card, and none of its ports is published
+    #[default]
+    Off,
+    /// Ports of it can be published on the host's 127.0.0.1. It has no network card
+    PublishedPorts,
+}
+
+impl NetworkPolicy {
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::PublishedPorts => "published-ports",
+        }
+    }
+}
+
+impl From<NetworkPolicy> for pyro_store::NetworkPolicy {
+    fn from(policy: NetworkPolicy) -> Self {
+        match policy {
+            NetworkPolicy::Off => Self::Off,
+            NetworkPolicy::PublishedPorts => Self::PublishedPorts,
+        }
+    }
+}
+
+impl From<pyro_store::NetworkPolicy> for NetworkPolicy {
+    fn from(policy: pyro_store::NetworkPolicy) -> Self {
+        match policy {
+            pyro_store::NetworkPolicy::Off => Self::Off,
+            pyro_store::NetworkPolicy::PublishedPorts => Self::PublishedPorts,
         }
     }
 }
@@ -226,6 +268,44 @@ pub struct OpenPort {
     pub host: String,
     /// `tcp`
     pub protocol: String,
+    /// The service it lives and dies with; absent when that is the machine
+    pub service_name: Option<String>,
+}
+
+/// A service, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceInBrief {
+    /// Its name
+    pub service_name: String,
+    /// Where it is in its life
+    pub state: ServiceState,
+    /// As a shell reports it
+    pub exit_code: Option<i32>,
+    /// How often it was started again
+    pub restart_count: u64,
+}
+
+impl From<&pyro_store::ServiceRecord> for ServiceInBrief {
+    fn from(service: &pyro_store::ServiceRecord) -> Self {
+        Self {
+            service_name: service.name.to_string(),
+            state: service.state.into(),
+            exit_code: service.exit_code,
+            restart_count: service.restart_count,
+        }
+    }
+}
+
+impl From<&pyro_store::PortRecord> for OpenPort {
+    fn from(port: &pyro_store::PortRecord) -> Self {
+        Self {
+            guest_port: port.guest_port,
+            host_port: port.host_port,
+            host: "127.0.0.1".to_owned(),
+            protocol: "tcp".to_owned(),
+            service_name: port.service.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 /// A workspace and what is known of it.
@@ -255,8 +335,8 @@ pub struct WorkspaceStatus {
     pub ttl_seconds: u64,
     /// What happens then
     pub on_expire: ExpireAction,
-    /// `off`: the guest has no network card
-    pub network_policy: String,
+    /// What the guest may reach, and what may reach it
+    pub network_policy: NetworkPolicy,
     /// Where commands run
     pub execution_mode: ExecutionMode,
     /// How guest instructions are executed: `kvm` or `tcg`
@@ -279,13 +359,17 @@ pub struct WorkspaceStatus {
     pub service_count: u64,
     /// Services that run now
     pub running_service_count: u64,
+    /// The services, by name
+    pub services: Vec<ServiceInBrief>,
+    /// Shells that run now
+    pub open_shell_count: u64,
     /// Ports reachable from the host
     pub published_ports: Vec<OpenPort>,
     /// When something was last done in it
     pub last_activity_at: String,
     /// When it was made
     pub created_at: String,
-    /// When it expires if nothing happens; absent while a command runs
+    /// When it expires if nothing happens; absent while a command, a service or a program in a shell runs
     pub expires_at: Option<String>,
     /// Bytes of the host's disk that are only its own
     pub disk_used_bytes: u64,

@@ -12,18 +12,22 @@ mod changes;
 mod command;
 mod disk;
 mod environment;
+mod event;
 mod files;
 mod guest_command;
 mod host;
 mod operation;
+mod port;
 mod run;
+mod service;
+mod shell;
 mod snapshot;
 mod summary;
 mod workspace;
 
 pub use answers::{
-    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, OpenPort, Secret, WorkspaceCreated, WorkspaceDeleted,
-    WorkspaceList, WorkspaceSeed, WorkspaceState, WorkspaceStatus,
+    CommandAnswer, CommandEntry, CommandState, ExecutionMode, ExpireAction, NetworkPolicy, OpenPort, Secret, ServiceInBrief,
+    WorkspaceCreated, WorkspaceDeleted, WorkspaceList, WorkspaceSeed, WorkspaceState, WorkspaceStatus,
 };
 pub use changes::{
     AppliedFile, AppliedHazard, Apply, ApplyAnswer, Diff, DiffAnswer, DiffItem, DiffSummary, Export, ExportAnswer, LeftOut, PatchApply,
@@ -35,6 +39,7 @@ pub use environment::{
     EnvironmentAnswer, EnvironmentInspect, EnvironmentList, EnvironmentListAnswer, EnvironmentPrune, EnvironmentPruneAnswer,
     EnvironmentPull, PrunedItem,
 };
+pub use event::{Event, WorkspaceEvents, WorkspaceEventsAnswer};
 pub use files::{
     ArtifactType, FileEntry, FileList, FileListAnswer, FileRead, FileReadAnswer, FileReplace, FileReplaceAnswer, FileSearch,
     FileSearchAnswer, FileWrite, FileWriteAnswer, SearchMatch,
@@ -45,7 +50,16 @@ pub use host::{
     SystemPruneAnswer,
 };
 pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
+pub use port::{PortList, PortListAnswer, PortPublish, PortPublished, PortUnpublish, PortUnpublished};
 pub use run::VmRun;
+pub use service::{
+    ProbeKind, RestartPolicy, Service, ServiceList, ServiceListAnswer, ServiceLogs, ServiceLogsAnswer, ServiceOutcome, ServiceReadiness,
+    ServiceStart, ServiceStarted, ServiceState, ServiceStatus, ServiceStop,
+};
+pub use shell::{
+    Shell, ShellClose, ShellList, ShellListAnswer, ShellOpen, ShellRead, ShellReadAnswer, ShellResize, ShellSignalAnswer,
+    ShellSignalRequest, ShellState, ShellWait, ShellWrite, ShellWriteAnswer,
+};
 pub use snapshot::{
     Snapshot, SnapshotCreate, SnapshotDelete, SnapshotDeleted, SnapshotKind, SnapshotList, SnapshotListAnswer, WorkspaceFork,
     WorkspaceForkAnswer, WorkspaceReset,

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{changes, command, disk, environment, files, host, run, snapshot, summary, workspace};
+use super::{changes, command, disk, environment, event, files, host, port, run, service, shell, snapshot, summary, workspace};
 use crate::{
     Observer, Pyro,
     error::{Problem, Result},
@@ -191,7 +191,7 @@ fn invoke<'a, O: Operation>(pyro: &'a Pyro, request: Value, observer: &'a Observ
     })
 }
 
-static OPERATIONS: [Entry; 39] = [
+static OPERATIONS: [Entry; 55] = [
     Entry::of::<run::VmRun>(),
     Entry::of::<environment::EnvironmentList>(),
     Entry::of::<environment::EnvironmentPull>(),
@@ -228,6 +228,22 @@ static OPERATIONS: [Entry; 39] = [
     Entry::of::<disk::DiskList>(),
     Entry::of::<disk::DiskRead>(),
     Entry::of::<disk::DiskExport>(),
+    Entry::of::<shell::ShellOpen>(),
+    Entry::of::<shell::ShellList>(),
+    Entry::of::<shell::ShellRead>(),
+    Entry::of::<shell::ShellWrite>(),
+    Entry::of::<shell::ShellSignalRequest>(),
+    Entry::of::<shell::ShellResize>(),
+    Entry::of::<shell::ShellClose>(),
+    Entry::of::<service::ServiceStart>(),
+    Entry::of::<service::ServiceList>(),
+    Entry::of::<service::ServiceStatus>(),
+    Entry::of::<service::ServiceLogs>(),
+    Entry::of::<service::ServiceStop>(),
+    Entry::of::<port::PortPublish>(),
+    Entry::of::<port::PortUnpublish>(),
+    Entry::of::<port::PortList>(),
+    Entry::of::<event::WorkspaceEvents>(),
     Entry::of::<workspace::WorkspaceDelete>(),
     Entry::of::<host::SystemDf>(),
     Entry::of::<host::SystemPrune>(),

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommandEntry, DiffItem, DiffSummary, WorkspaceState, operation::operation};
+use super::{CommandEntry, DiffItem, DiffSummary, ServiceInBrief, WorkspaceState, operation::operation};
 use crate::text::WorkspaceReference;
 
-/// Show in short what was done in a workspace since its last reset: commands, edits, and what has changed
+/// Show in short what was done in a workspace since its last reset: commands, services, edits, and what has changed
 ///
 /// Short enough for a pull request.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,8 +43,16 @@ pub struct SummaryAnswer {
     pub export_count: u64,
     /// Snapshots, without the baseline
     pub snapshot_count: u64,
+    /// Shells that were opened
+    pub shell_count: u64,
     /// Services
     pub service_count: u64,
+    /// The services and what has become of them, by name
+    pub services: Vec<ServiceInBrief>,
+    /// How often a service ended with a failure, those included that were started again
+    pub service_failure_count: u64,
+    /// Ports that were published
+    pub port_count: u64,
     /// What has changed in `/workspace` since the baseline
     pub diff: DiffSummary,
     /// The differences, at most 50, by path

@@ -7,7 +7,9 @@ use pyro_store::{LabelKey, WorkspaceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ExpireAction, WorkspaceCreated, WorkspaceDeleted, WorkspaceList, WorkspaceState, WorkspaceStatus, operation::operation};
+use super::{
+    ExpireAction, NetworkPolicy, WorkspaceCreated, WorkspaceDeleted, WorkspaceList, WorkspaceState, WorkspaceStatus, operation::operation,
+};
 use crate::{
     limits::{DiskGib, MemMib, TtlSeconds, VcpuCount},
     text::{Label, WorkspaceReference, label_map},
@@ -67,7 +69,7 @@ pub struct WorkspaceCreate {
     #[serde(default = "DiskGib::root")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "GIB", default_value_t = DiskGib::root()))]
     pub root_disk_gib: DiskGib,
-    /// Idle time in seconds until it expires: 60 to 2592000. A running command holds it
+    /// Idle time in seconds until it expires: 60 to 2592000. A running command, service or program in a shell holds it
     #[serde(default = "TtlSeconds::workspace")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", default_value_t = TtlSeconds::workspace()))]
     pub ttl_seconds: TtlSeconds,
@@ -75,6 +77,11 @@ pub struct WorkspaceCreate {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "stop"))]
     pub on_expire: ExpireAction,
+    /// What the guest may reach, and what may reach it
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "off"))]
+    pub network_policy: NetworkPolicy,
 }
 
 impl WorkspaceCreate {
@@ -95,6 +102,7 @@ impl WorkspaceCreate {
             root_disk_gib: DiskGib::root(),
             ttl_seconds: TtlSeconds::workspace(),
             on_expire: ExpireAction::default(),
+            network_policy: NetworkPolicy::default(),
         }
     }
 }
@@ -186,7 +194,7 @@ pub struct WorkspaceDelete {
     /// Workspace: its name, its id, or the beginning of its id
     #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
     pub workspace: WorkspaceReference,
-    /// Delete it although a command is running in it
+    /// Delete it although a command, a service or a program in a shell is running in it
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub force: bool,

@@ -4,7 +4,7 @@ use pyro_proto::error::ErrorKind;
 use pyro_store::StoreError;
 
 use super::{Error, Problem};
-use crate::workspace_path::WorkspacePathError;
+use crate::{endpoint::UrlError, workspace_path::WorkspacePathError};
 
 impl Error {
     /// Returns the next thing to type or to do: the kind's hint, unless the place that failed knows a better one.
@@ -25,9 +25,51 @@ impl Error {
             Problem::NoQemu { setting: None, .. } => Some("install it with `sudo apt-get install qemu-system-x86`".to_owned()),
             Problem::NoKvm { .. } => Some("run without it: `--accelerator auto` or `--accelerator tcg`".to_owned()),
             Problem::EnvironmentMissing { name } => Some(format!("build it with `pyro env pull {name}`")),
-            Problem::CommandsRunning { workspace, .. } => Some(format!(
-                "end it with `pyro workspace exec-kill {workspace} SEQUENCE`, or delete all the same with `pyro workspace delete {workspace} --force`"
+            Problem::StillRunning { workspace, running } => Some(format!(
+                "end it with `{}`, or delete all the same with `pyro workspace delete {workspace} --force`",
+                running.end(workspace)
             )),
+            Problem::ShellEnded { workspace, shell } => Some(format!(
+                "open another one with `pyro workspace shell open {workspace}`; what this one showed is read with `pyro workspace shell read {workspace} {shell}`"
+            )),
+            Problem::CursorBeyondEnd { .. } => Some("give the `next_cursor` of an earlier answer, or leave `--cursor` away".to_owned()),
+            Problem::NoPublishedPorts { environment, .. } => Some(format!(
+                "a policy is given when a workspace is made: `pyro workspace create {environment} --network-policy published-ports`"
+            )),
+            Problem::SeveralProbes => {
+                Some("give one of `--ready-file`, `--ready-tcp`, `--ready-http` and `--ready-command`; a command can check several things".to_owned())
+            }
+            Problem::CommandNotText => Some("put what it needs into a script, and start that".to_owned()),
+            Problem::CursorAndAll => Some("read page by page: the first with `--all`, each other with `--cursor`".to_owned()),
+            Problem::Url(UrlError::Https { .. }) => {
+                Some("use `--ready-command` with a program of the guest that speaks TLS, for example `curl -fsk URL`".to_owned())
+            }
+            Problem::Url(UrlError::Malformed { .. }) => Some("for example `--ready-http http://localhost:8000/health`".to_owned()),
+            Problem::Ports { kind: ErrorKind::Conflict, .. } => {
+                Some("choose another port of the host, or leave it away: a free one is taken then".to_owned())
+            }
+            Problem::Ports { kind: ErrorKind::PermissionDenied, .. } => {
+                Some("choose a port of the host from 1024 on, or leave it away: a free one is taken then".to_owned())
+            }
+            Problem::Ports { kind: ErrorKind::NotFound, .. } => {
+                Some("see what is published with `pyro workspace port list WORKSPACE`".to_owned())
+            }
+            Problem::Store(StoreError::ShellNotFound { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("see the shells it has with `pyro workspace shell list {workspace}`"))
+            }
+            Problem::Store(StoreError::ServiceNotFound { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("see the services it has with `pyro workspace service list {workspace}`"))
+            }
+            Problem::Store(StoreError::ServiceRuns { workspace, name }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("choose another name, or stop it first with `pyro workspace service stop {workspace} {name}`"))
+            }
+            Problem::Store(StoreError::TooManyServices { workspace, .. }) => {
+                let workspace = self.workspace.as_ref().unwrap_or(workspace);
+                Some(format!("start it under the name of one that has ended: `pyro workspace service list {workspace}`"))
+            }
             Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
             Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
             Problem::Store(StoreError::NameTaken { name }) => {
@@ -100,6 +142,8 @@ impl Error {
                 Some("check the path: it is one of this host, a folder or an archive".to_owned())
             }
             Problem::Files { .. }
+            | Problem::Ports { .. }
+            | Problem::TooManyPorts { .. }
             | Problem::Store(_)
             | Problem::Patch(_)
             | Problem::Export(_)

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row};
 
 use super::{
-    Registry, now_ms, sql,
+    Registry, events, now_ms, sql,
     workspaces::{parse, to_json},
 };
 use crate::{StoreError, StoreResult, WorkspaceId};
@@ -82,7 +82,7 @@ impl Registry {
     /// # Errors
     /// The workspace is gone.
     pub fn begin_command(&mut self, workspace: &WorkspaceId, argv: &[String], cwd: &str) -> StoreResult<u64> {
-        let argv = to_json(&argv);
+        let argv_json = to_json(&argv);
         self.transaction(|transaction| {
             let error = sql(transaction);
             let sequence: u64 = transaction
@@ -94,8 +94,10 @@ impl Registry {
                 .ok_or_else(|| StoreError::WorkspaceNotFound { reference: workspace.to_string() })?;
             transaction
                 .prepare_cached("INSERT INTO commands (workspace, sequence, argv, cwd, started_at) VALUES (?1, ?2, ?3, ?4, ?5)")
-                .and_then(|mut statement| statement.execute(rusqlite::params![workspace.as_str(), sequence, argv, cwd, now_ms()]))
+                .and_then(|mut statement| statement.execute(rusqlite::params![workspace.as_str(), sequence, argv_json, cwd, now_ms()]))
                 .map_err(&error)?;
+            let detail = serde_json::json!({ "sequence": sequence, "command": argv, "cwd": cwd });
+            events::insert(transaction, workspace, "command_start", &detail)?;
             Ok(sequence)
         })
     }
@@ -131,8 +133,15 @@ impl Registry {
             transaction
                 .prepare_cached("UPDATE workspaces SET last_activity_at = ?2 WHERE id = ?1")
                 .and_then(|mut statement| statement.execute((workspace.as_str(), now)))
-                .map(drop)
-                .map_err(&error)
+                .map_err(&error)?;
+            let detail = serde_json::json!({
+                "sequence": sequence,
+                "exit_code": end.exit_code,
+                "timed_out": end.timed_out,
+                "duration_us": end.duration_us,
+                "failure": end.failure,
+            });
+            events::insert(transaction, workspace, "command_end", &detail)
         })
     }
 

@@ -271,8 +271,8 @@ impl Registry {
                     "UPDATE machines SET state = 'claimed', workspace = ?2, root_layer = NULL, workspace_layer = NULL, expires_at = NULL WHERE id = ?1",
                     (machine.as_str(), workspace.as_str()),
                 )
-                .map(drop)
-                .map_err(&error)
+                .map_err(&error)?;
+            super::events::insert(transaction, workspace, "start", &serde_json::json!({ "machine": machine }))
         })
     }
 

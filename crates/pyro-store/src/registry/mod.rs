@@ -22,6 +22,8 @@ mod commands;
 mod events;
 mod layers;
 mod machines;
+mod services;
+mod shells;
 mod snapshots;
 mod workspaces;
 
@@ -34,13 +36,17 @@ pub use self::{
     events::EventRecord,
     layers::{DiskRole, LayerRecord, LiveLayers},
     machines::{MachineRecord, MachineRole, MachineState, NewMachine},
-    snapshots::{CarriedCommand, ResetTarget, SnapshotKind, SnapshotRecord},
-    workspaces::{NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
+    services::{
+        CarriedProcesses, PortRecord, PortSpec, ReadinessProbe, RestartPolicy, SERVICES_MAX, ServiceRecord, ServiceSpec, ServiceState,
+    },
+    shells::ShellRecord,
+    snapshots::{Carried, CarriedCommand, ResetTarget, SnapshotKind, SnapshotRecord},
+    workspaces::{NetworkPolicy, NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
 };
 use crate::{Dirs, StoreError, StoreResult};
 
 /// Newest format this build knows; see `migrate`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// How long a writer waits for another one. Transactions take well under a millisecond; a machine with both cores busy and fifty
 /// clients starting at once was seen to need two seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -153,7 +159,7 @@ fn migrate(transaction: &Transaction<'_>) -> StoreResult<()> {
     let error = sql(transaction);
     // Another process may have migrated between our look and our lock.
     let found = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)?;
-    for (format, schema) in [(1, include_str!("schema.sql")), (2, include_str!("schema-2.sql"))] {
+    for (format, schema) in [(1, include_str!("schema.sql")), (2, include_str!("schema-2.sql")), (3, include_str!("schema-3.sql"))] {
         if found < format {
             transaction.execute_batch(schema).map_err(&error)?;
         }

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
-    DiskRole, LayerRecord, Registry, WorkspaceState, now_ms, sql,
+    CarriedProcesses, DiskRole, LayerRecord, Registry, WorkspaceState, now_ms, services, sql,
     workspaces::{parse, parse_optional, to_json},
 };
 use crate::{LayerId, MachineId, MachineShape, SnapshotName, StoreError, StoreResult, WorkspaceId};
@@ -67,6 +67,15 @@ pub struct CarriedCommand {
     pub started_at_ms: i64,
 }
 
+/// What goes on in a workspace made from a live snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    /// Commands of the journal.
+    pub commands: Vec<CarriedCommand>,
+    /// Shells, services and ports.
+    pub processes: CarriedProcesses,
+}
+
 /// Where a reset leads.
 #[derive(Debug, Clone)]
 pub struct ResetTarget {
@@ -74,8 +83,8 @@ pub struct ResetTarget {
     pub root_layer: Option<LayerId>,
     /// Top layer of `/workspace`; `None` is the blank.
     pub workspace_layer: Option<LayerId>,
-    /// Commands that go on.
-    pub carried: Vec<CarriedCommand>,
+    /// What goes on.
+    pub carried: Carried,
 }
 
 const COLUMNS: &str = "name, kind, root_layer, workspace_layer, shape, checkpoint, memory_bytes, entry_count, created_at";
@@ -263,16 +272,17 @@ impl Registry {
                     ],
                 )
                 .map_err(&error)?;
+            services::forget(transaction, id)?;
             carry(transaction, id, &target.carried)?;
             machine.map(MachineId::try_from).transpose().map_err(|error| StoreError::Corrupt { what: "machine", value: error.value })
         })
     }
 
-    /// Enters commands that go on in a workspace made from a live snapshot.
+    /// Enters what goes on in a workspace made from a live snapshot.
     ///
     /// # Errors
     /// The registry cannot be written.
-    pub fn carry_commands(&mut self, id: &WorkspaceId, carried: &[CarriedCommand]) -> StoreResult<()> {
+    pub fn carry(&mut self, id: &WorkspaceId, carried: &Carried) -> StoreResult<()> {
         self.transaction(|transaction| carry(transaction, id, carried))
     }
 
@@ -290,8 +300,9 @@ impl Registry {
     }
 }
 
-fn carry(transaction: &Transaction<'_>, id: &WorkspaceId, carried: &[CarriedCommand]) -> StoreResult<()> {
-    let error = sql(transaction);
+fn carry(transaction: &Transaction<'_>, id: &WorkspaceId, carried: &Carried) -> StoreResult<()> {
+    services::carry(transaction, id, &carried.processes)?;
+    let (carried, error) = (&carried.commands, sql(transaction));
     for command in carried {
         transaction
             .execute(

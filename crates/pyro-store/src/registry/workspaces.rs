@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row, types::Type};
 use serde::{Deserialize, Serialize};
 
-use super::{LayerRecord, Registry, now_ms, sql};
+use super::{LayerRecord, Registry, events, now_ms, services, sql};
 use crate::{LabelKey, LabelValue, LayerId, MachineId, MachineShape, StoreError, StoreResult, WorkspaceId, WorkspaceName};
 
 /// Where a workspace is in its life; see the diagram in the module above.
@@ -71,6 +71,28 @@ impl OnExpire {
     }
 }
 
+/// What a guest may reach, and what may reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkPolicy {
+    /// Nothing: it has no network card, and no port of it is published.
+    #[default]
+    Off,
+    /// Ports of it can be published on the host's loopback. It has no network card.
+    PublishedPorts,
+}
+
+impl NetworkPolicy {
+    /// Returns the name used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::PublishedPorts => "published-ports",
+        }
+    }
+}
+
 /// Where the first content of `/workspace` came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedRecord {
@@ -119,6 +141,10 @@ pub struct NewWorkspace {
     pub root_layer: Option<LayerId>,
     /// What `/workspace` begins with, if not with a blank.
     pub workspace_layer: Option<LayerId>,
+    /// What it may reach.
+    pub network_policy: NetworkPolicy,
+    /// The workspace it is a copy of.
+    pub forked_from: Option<WorkspaceId>,
 }
 
 /// A registered workspace.
@@ -172,11 +198,13 @@ pub struct WorkspaceRecord {
     pub seed: Option<SeedRecord>,
     /// The layer its diffs are made against; `None` is the blank.
     pub baseline_layer: Option<LayerId>,
+    /// What it may reach.
+    pub network_policy: NetworkPolicy,
 }
 
 const COLUMNS: &str = "id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, one_shot, machine, \
      generation, root_layer, workspace_layer, created_at, last_activity_at, stopped_at, stop_reason, command_count - sequence_base, reset_count, last_reset_at, \
-     seed, baseline_layer";
+     seed, baseline_layer, network_policy";
 
 /// Converts a text column, reporting its column on failure.
 pub(super) fn parse<T, E: std::error::Error + Send + Sync + 'static>(
@@ -223,6 +251,11 @@ fn record(row: &Row<'_>) -> rusqlite::Result<WorkspaceRecord> {
         last_reset_at_ms: row.get(21)?,
         seed: parse_optional(row, 22, |text| serde_json::from_str(&text))?,
         baseline_layer: parse_optional(row, 23, LayerId::try_from)?,
+        network_policy: if row.get::<_, String>(24)? == NetworkPolicy::PublishedPorts.as_str() {
+            NetworkPolicy::PublishedPorts
+        } else {
+            NetworkPolicy::Off
+        },
     })
 }
 
@@ -260,8 +293,8 @@ impl Registry {
             transaction
                 .execute(
                     "INSERT INTO workspaces (id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, \
-                     one_shot, created_at, last_activity_at, seed, baseline_layer, root_layer, workspace_layer) \
-                     VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15)",
+                     one_shot, created_at, last_activity_at, seed, baseline_layer, root_layer, workspace_layer, network_policy) \
+                     VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15, ?16)",
                     rusqlite::params![
                         new.id.as_str(),
                         name,
@@ -277,11 +310,18 @@ impl Registry {
                         new.seed.as_ref().map(to_json),
                         new.baseline_layer.as_ref().map(LayerId::as_str),
                         new.root_layer.as_ref().map(LayerId::as_str),
-                        new.workspace_layer.as_ref().map(LayerId::as_str)
+                        new.workspace_layer.as_ref().map(LayerId::as_str),
+                        new.network_policy.as_str()
                     ],
                 )
-                .map(drop)
-                .map_err(sql(transaction))
+                .map_err(sql(transaction))?;
+            let detail = serde_json::json!({
+                "environment": new.environment,
+                "name": name,
+                "seed_path": new.seed.as_ref().map(|seed| &seed.path),
+                "forked_from": new.forked_from,
+            });
+            events::insert(transaction, &new.id, "create", &detail)
         })
     }
 
@@ -385,18 +425,23 @@ impl Registry {
         })
     }
 
-    /// Records that a workspace has come to rest: no machine, disks as its layers say.
+    /// Records that a workspace has come to rest: no machine, disks as its layers say, nothing running.
     ///
     /// # Errors
     /// The registry cannot be written.
     pub fn mark_stopped(&mut self, id: &WorkspaceId, reason: &str) -> StoreResult<()> {
-        self.query(|connection| {
-            connection
+        self.transaction(|transaction| {
+            let changed = transaction
                 .execute(
                     "UPDATE workspaces SET state = 'stopped', machine = NULL, stopped_at = ?2, stop_reason = ?3 WHERE id = ?1",
                     (id.as_str(), now_ms(), reason),
                 )
-                .map(drop)
+                .map_err(sql(transaction))?;
+            if changed == 0 {
+                return Ok(());
+            }
+            services::end_lost(transaction, id, reason)?;
+            events::insert(transaction, id, "stop", &serde_json::json!({ "reason": reason }))
         })?;
         self.checkpoint()
     }

@@ -73,7 +73,45 @@ pub(crate) enum WorkspaceCommand {
     /// Look at the disk of a stopped workspace
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// Open terminals in a workspace that stay between calls, write to them and read what they show
+    #[command(subcommand)]
+    Shell(ShellCommand),
+    /// Start programs that stay, find out when they can be used, and read their logs
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Publish ports of a workspace on this host's 127.0.0.1
+    #[command(subcommand)]
+    Port(PortCommand),
+    Events(commands::events::Arguments),
     Delete(commands::delete::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShellCommand {
+    Open(commands::shell_open::Arguments),
+    List(commands::shell_list::Arguments),
+    Read(commands::shell_read::Arguments),
+    Write(commands::shell_write::Arguments),
+    Signal(commands::shell_signal::Arguments),
+    Resize(commands::shell_resize::Arguments),
+    Close(commands::shell_close::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    // Boxed: its request has far more fields than any other.
+    Start(Box<commands::service_start::Arguments>),
+    List(commands::service_list::Arguments),
+    Status(commands::service_status::Arguments),
+    Logs(commands::service_logs::Arguments),
+    Stop(commands::service_stop::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PortCommand {
+    Publish(commands::port_publish::Arguments),
+    Unpublish(commands::port_unpublish::Arguments),
+    List(commands::port_list::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +192,10 @@ impl Command {
             Self::Workspace(WorkspaceCommand::Disk(DiskCommand::List(arguments))) => arguments.json,
             Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Read(arguments))) => arguments.json,
             Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => arguments.json,
+            Self::Workspace(WorkspaceCommand::Shell(command)) => command.wants_json(),
+            Self::Workspace(WorkspaceCommand::Service(command)) => command.wants_json(),
+            Self::Workspace(WorkspaceCommand::Port(command)) => command.wants_json(),
+            Self::Workspace(WorkspaceCommand::Events(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Stop(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Start(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Delete(arguments)) => arguments.json,
@@ -185,6 +227,42 @@ impl Command {
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Version(_) => FailureStyle::ByKind,
+        }
+    }
+}
+
+impl ShellCommand {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Open(arguments) => arguments.json,
+            Self::List(arguments) => arguments.json,
+            Self::Read(arguments) => arguments.json,
+            Self::Write(arguments) => arguments.json,
+            Self::Signal(arguments) => arguments.json,
+            Self::Resize(arguments) => arguments.json,
+            Self::Close(arguments) => arguments.json,
+        }
+    }
+}
+
+impl ServiceCommand {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Start(arguments) => arguments.json,
+            Self::List(arguments) => arguments.json,
+            Self::Status(arguments) => arguments.json,
+            Self::Logs(arguments) => arguments.json,
+            Self::Stop(arguments) => arguments.json,
+        }
+    }
+}
+
+impl PortCommand {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Publish(arguments) => arguments.json,
+            Self::Unpublish(arguments) => arguments.json,
+            Self::List(arguments) => arguments.json,
         }
     }
 }

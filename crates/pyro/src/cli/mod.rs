@@ -20,7 +20,8 @@ use pyro_sdk::ErrorKind;
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
     arguments::{
-        Cli, Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
+        Cli, Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand,
+        SyncCommand, SystemCommand, WorkspaceCommand,
     },
     context::{Context, Failure, Outcome},
 };
@@ -144,6 +145,10 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => commands::disk_export::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Stop(arguments)) => commands::stop::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Start(arguments)) => commands::start::run(arguments, context).await,
+        Command::Workspace(WorkspaceCommand::Shell(command)) => dispatch_shell(command, context).await,
+        Command::Workspace(WorkspaceCommand::Service(command)) => dispatch_service(command, context).await,
+        Command::Workspace(WorkspaceCommand::Port(command)) => dispatch_port(command, context).await,
+        Command::Workspace(WorkspaceCommand::Events(arguments)) => commands::events::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,
         Command::Prepare(arguments) => commands::prepare::run(arguments, context).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
@@ -154,5 +159,35 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Completions(arguments) => commands::completions::run(arguments, context),
         Command::Man(arguments) => commands::man::run(arguments, context),
         Command::Version(arguments) => commands::version::run(arguments, context),
+    }
+}
+
+async fn dispatch_shell(command: ShellCommand, context: &Context) -> Outcome {
+    match command {
+        ShellCommand::Open(arguments) => commands::shell_open::run(arguments, context).await,
+        ShellCommand::List(arguments) => commands::shell_list::run(arguments, context).await,
+        ShellCommand::Read(arguments) => commands::shell_read::run(arguments, context).await,
+        ShellCommand::Write(arguments) => commands::shell_write::run(arguments, context).await,
+        ShellCommand::Signal(arguments) => commands::shell_signal::run(arguments, context).await,
+        ShellCommand::Resize(arguments) => commands::shell_resize::run(arguments, context).await,
+        ShellCommand::Close(arguments) => commands::shell_close::run(arguments, context).await,
+    }
+}
+
+async fn dispatch_service(command: ServiceCommand, context: &Context) -> Outcome {
+    match command {
+        ServiceCommand::Start(arguments) => commands::service_start::run(*arguments, context).await,
+        ServiceCommand::List(arguments) => commands::service_list::run(arguments, context).await,
+        ServiceCommand::Status(arguments) => commands::service_status::run(arguments, context).await,
+        ServiceCommand::Logs(arguments) => commands::service_logs::run(arguments, context).await,
+        ServiceCommand::Stop(arguments) => commands::service_stop::run(arguments, context).await,
+    }
+}
+
+async fn dispatch_port(command: PortCommand, context: &Context) -> Outcome {
+    match command {
+        PortCommand::Publish(arguments) => commands::port_publish::run(arguments, context).await,
+        PortCommand::Unpublish(arguments) => commands::port_unpublish::run(arguments, context).await,
+        PortCommand::List(arguments) => commands::port_list::run(arguments, context).await,
     }
 }

@@ -38,7 +38,9 @@ fn docs_of_errors_are_fresh() {
          | 126, 127 | the command could not be executed, was not found |\n| 128 + N | the command was ended by signal N |\n\
          | 130 | interrupted twice: the command of `workspace exec` goes on, that of `run` is gone |\n\
          | 141 | nobody reads standard output any more |\n\
-         | 75 | `workspace exec --yield-after-ms`, `workspace exec-wait`: the command still runs; the status line and `--json` say `running` |\n",
+         | 75 | `workspace exec --yield-after-ms`, `workspace exec-wait`: the command still runs; the status line and `--json` say `running` |\n\
+         | 75 | `workspace service start`: the service was not ready in time, and goes on; the status line and `--json` say `timed_out` |\n\
+         | 67 | `workspace service start`: the service ended before it was ready; the status line and `--json` say `exited` or `stopped` |\n",
     );
     check_file("docs/reference/errors.md", &page);
 }

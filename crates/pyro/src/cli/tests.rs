@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::Cli;
 
 /// Flags a terminal needs beside a request's fields.
-const PRESENTATION: [&str; 9] = ["json", "id_only", "stdin", "detach", "help", "accelerator", "content_only", "text_file", "patch_file"];
+const PRESENTATION: [&str; 10] =
+    ["json", "id_only", "stdin", "detach", "follow", "help", "accelerator", "content_only", "text_file", "patch_file"];
 
 /// Compares `content` with a file of the repository, or writes the file when `PYRO_UPDATE` is set.
 pub(crate) fn check_file(path: &str, content: &str) {

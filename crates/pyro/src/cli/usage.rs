@@ -56,5 +56,8 @@ fn value_error(error: &clap::Error) -> Option<Error> {
     if let Some(error) = source.downcast_ref::<pyro_sdk::text::WorkspacePathError>() {
         return Some(error.clone().into());
     }
+    if let Some(error) = source.downcast_ref::<pyro_sdk::text::UrlError>() {
+        return Some(error.clone().into());
+    }
     source.downcast_ref::<pyro_sdk::UnknownEnvironment>().map(|error| error.clone().into())
 }

@@ -18,7 +18,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 
 /// Whether text is cut: a person who did not ask for it gets everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+pub(super) enum Cut {
     Never,
     AsAsked,
 }

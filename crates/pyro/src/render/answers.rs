@@ -7,13 +7,14 @@ use pyro_sdk::contract::{
 
 use super::{
     plain::plain,
+    processes::{published, services_in_brief},
     table::{bytes, columns, duration, fields},
 };
 
 /// Longest command line shown in a list.
 const COMMAND_MAX_CHARS: usize = 60;
 
-fn command_line(command: &[String]) -> String {
+pub(super) fn command_line(command: &[String]) -> String {
     let mut text = plain(&command.join(" "));
     if text.chars().count() > COMMAND_MAX_CHARS {
         text = text.chars().take(COMMAND_MAX_CHARS - 1).collect();
@@ -78,7 +79,7 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("environment", Some(status.environment.clone())),
         ("seed", seed(&status.workspace_seed)),
         ("runs on", Some(format!("{} vCPU, {} MiB, {}", status.vcpu_count, status.mem_mib, status.accelerator))),
-        ("network", Some(status.network_policy.clone())),
+        ("network", Some(status.network_policy.as_str().to_owned())),
         (
             "disk",
             Some(format!(
@@ -91,6 +92,9 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("host memory", status.memory_used_bytes.map(bytes)),
         ("commands", Some(format!("{}{running}", status.command_count))),
         ("last command", last),
+        ("shells", (status.open_shell_count > 0).then(|| format!("{} open", status.open_shell_count))),
+        ("services", services_in_brief(&status.services)),
+        ("ports", published(&status.published_ports)),
         ("created", Some(status.created_at.clone())),
         ("last activity", Some(status.last_activity_at.clone())),
         ("expires", status.expires_at.clone()),

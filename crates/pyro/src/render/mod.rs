@@ -3,6 +3,7 @@
 mod answers;
 mod live;
 mod plain;
+mod processes;
 mod progress;
 mod table;
 mod trees;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 pub(crate) use self::{
     answers::{check_lines, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
     live::{LiveOutput, Stream},
+    processes::{event, ports, ports_in_brief, service, services, shells},
     table::duration,
     trees::{applied, diff_stat, files, forks, matches, patched, snapshots, summary},
 };
@@ -42,6 +44,23 @@ impl Printer {
     /// Prints a command's answer: one object, keys sorted, or `text`.
     pub(crate) fn answer<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         if self.json { self.content(&json_text(answer)) } else { self.content(&text(answer)) }
+    }
+
+    /// Prints one of many answers, as they come: an object on a line of its own, or `text`.
+    pub(crate) fn line<T: Serialize>(&self, answer: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+        if self.json { self.content(&json_line(answer)) } else { self.content(&text(answer)) }
+    }
+
+    /// Ends the line of what was printed, so that on a terminal the status line has one of its own.
+    pub(crate) fn end_line(&self, text: &str) -> io::Result<()> {
+        if !self.json && io::stdout().is_terminal() && !text.is_empty() && !text.ends_with('\n') { self.content("\n") } else { Ok(()) }
+    }
+
+    /// Shows text of the guest that says why something did not come out well.
+    pub(crate) fn excerpt(&self, text: &str) {
+        if !text.is_empty() {
+            note(plain::plain_lines(text).trim_end());
+        }
     }
 
     /// Prints content as it is.
@@ -138,6 +157,13 @@ pub(crate) fn json_text<T: Serialize>(value: &T) -> String {
     let value =
         serde_json::to_value(value).unwrap_or_else(|error| json!({ "error": { "kind": "internal", "message": error.to_string() } }));
     format!("{value:#}\n")
+}
+
+/// Writes an object with its keys sorted on one line.
+fn json_line<T: Serialize>(value: &T) -> String {
+    let value =
+        serde_json::to_value(value).unwrap_or_else(|error| json!({ "error": { "kind": "internal", "message": error.to_string() } }));
+    format!("{value}\n")
 }
 
 /// Writes `[name] key=value …`.

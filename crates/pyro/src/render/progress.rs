@@ -60,6 +60,8 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
             *shown = Some(state);
             Some(status_line("transfer", &[("what", json!(what)), ("entries", json!(entries)), ("bytes", json!(bytes))]))
         }
+        // A person sees that nothing hangs; a program has the answer in time.
+        Progress::Waiting { .. } => None,
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
         Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => notice(progress),
     }
@@ -87,7 +89,9 @@ fn notice(progress: &Progress) -> Option<String> {
             }
             Some(lines.join("\n"))
         }
-        Progress::Pull { .. } | Progress::Machine { .. } | Progress::Transfer { .. } | Progress::Step { .. } => None,
+        Progress::Pull { .. } | Progress::Machine { .. } | Progress::Transfer { .. } | Progress::Step { .. } | Progress::Waiting { .. } => {
+            None
+        }
     }
 }
 
@@ -111,10 +115,10 @@ fn draw(slot: &mut Option<ProgressBar>, progress: Progress) {
             bar.set_prefix(format!("{environment}: {phase}"));
             bar.set_message(detail.clone());
         }
-        Progress::Machine { phase } => {
+        Progress::Machine { phase: what } | Progress::Waiting { what } => {
             let bar = slot.get_or_insert_with(bar);
             bar.set_style(style("{spinner} {wide_msg}"));
-            bar.set_message(phase.clone());
+            bar.set_message(what.clone());
         }
         Progress::Step { name, duration_ms } => {
             if let Some(bar) = slot.take() {
