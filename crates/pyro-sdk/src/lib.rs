@@ -69,6 +69,7 @@ mod system;
 mod testing;
 pub mod text;
 mod time;
+mod usage;
 mod workspace;
 mod workspace_path;
 
@@ -84,4 +85,5 @@ pub use pyro_proto::error::{ErrorKind, Failure};
 pub use pyro_store::{Accelerator, Dirs, LabelKey, LabelValue, OutputStream, ServiceName, Settings, WorkspaceId, WorkspaceName};
 pub use run::OneShot;
 pub use service_logs::LogFollower;
+pub use usage::{HostUsage, MachineUsage};
 pub use workspace::Workspace;

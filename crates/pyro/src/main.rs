@@ -4,6 +4,8 @@ mod cli;
 mod commands;
 mod render;
 mod supervise;
+mod terminal;
+mod top;
 
 fn main() -> std::process::ExitCode {
     cli::main(std::env::args_os().collect())

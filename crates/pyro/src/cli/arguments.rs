@@ -26,6 +26,7 @@ pub(crate) enum Command {
     /// Work with environments
     #[command(subcommand)]
     Env(EnvCommand),
+    Top(commands::top::Arguments),
     Prepare(commands::prepare::Arguments),
     Doctor(commands::doctor::Arguments),
     Demo(commands::demo::Arguments),
@@ -89,6 +90,7 @@ pub(crate) enum WorkspaceCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShellCommand {
     Open(commands::shell_open::Arguments),
+    Attach(commands::shell_attach::Arguments),
     List(commands::shell_list::Arguments),
     Read(commands::shell_read::Arguments),
     Write(commands::shell_write::Arguments),
@@ -203,6 +205,7 @@ impl Command {
             Self::Env(EnvCommand::Pull(arguments)) => arguments.json,
             Self::Env(EnvCommand::Inspect(arguments)) => arguments.json,
             Self::Env(EnvCommand::Prune(arguments)) => arguments.json,
+            Self::Top(arguments) => arguments.json,
             Self::Prepare(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
             Self::System(SystemCommand::Df(arguments)) => arguments.json,
@@ -219,6 +222,7 @@ impl Command {
             Self::Workspace(WorkspaceCommand::Exec(_)) => FailureStyle::Exec(commands::exec::STATUS_NAME),
             Self::Workspace(_)
             | Self::Env(_)
+            | Self::Top(_)
             | Self::Prepare(_)
             | Self::Doctor(_)
             | Self::Demo(_)
@@ -235,6 +239,7 @@ impl ShellCommand {
     fn wants_json(&self) -> bool {
         match self {
             Self::Open(arguments) => arguments.json,
+            Self::Attach(_) => false,
             Self::List(arguments) => arguments.json,
             Self::Read(arguments) => arguments.json,
             Self::Write(arguments) => arguments.json,

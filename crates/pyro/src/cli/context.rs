@@ -1,5 +1,7 @@
 //! What a command is handed: a printer, and an installation opened when it is first asked for.
 
+use std::path::PathBuf;
+
 use pyro_sdk::{
     Observer, Pyro, PyroOptions,
     config::{AcceleratorChoice, Configuration, Flags},
@@ -64,8 +66,12 @@ impl Context {
         let dirs = edge::dirs_from_env()?;
         let configuration = edge::configuration_from_env(&dirs, self.flags)?;
         // This very binary is also the supervisor, so the two are never of different versions.
-        let binary = std::env::current_exe().map_err(|error| Failure::Bug(format!("cannot find this program's own file: {error}")))?;
-        Ok(Pyro::open(PyroOptions { dirs, configuration, binary })?)
+        Ok(Pyro::open(PyroOptions { dirs, configuration, binary: self.binary()? })?)
+    }
+
+    /// Returns this program's own file.
+    pub(crate) fn binary(&self) -> Result<PathBuf, Failure> {
+        std::env::current_exe().map_err(|error| Failure::Bug(format!("cannot find this program's own file: {error}")))
     }
 
     pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {

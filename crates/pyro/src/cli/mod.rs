@@ -25,13 +25,18 @@ pub(crate) use self::{
     },
     context::{Context, Failure, Outcome},
 };
-use crate::{commands, render::Printer, supervise};
+use crate::{commands, render::Printer, supervise, terminal};
 
 /// Exit code of `run` and `exec` for Pyro's own failures: the guest command has all others.
 const EXEC_FAILED: u8 = 125;
 
 /// Runs the command line.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    if let [_, word] = arguments.as_slice()
+        && word == "__terminal-guard"
+    {
+        return terminal::run_guard();
+    }
     if let [_, word, argument] = arguments.as_slice() {
         match (word.to_str(), argument.to_str()) {
             (Some("__supervise"), Some(argument)) => return supervise::supervise(argument),
@@ -151,6 +156,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Workspace(WorkspaceCommand::Events(arguments)) => commands::events::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,
         Command::Prepare(arguments) => commands::prepare::run(arguments, context).await,
+        Command::Top(arguments) => commands::top::run(arguments, context).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
         Command::Demo(arguments) => commands::demo::run(arguments, context).await,
         Command::System(SystemCommand::Df(arguments)) => commands::system_df::run(arguments, context).await,
@@ -165,6 +171,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
 async fn dispatch_shell(command: ShellCommand, context: &Context) -> Outcome {
     match command {
         ShellCommand::Open(arguments) => commands::shell_open::run(arguments, context).await,
+        ShellCommand::Attach(arguments) => commands::shell_attach::run(arguments, context).await,
         ShellCommand::List(arguments) => commands::shell_list::run(arguments, context).await,
         ShellCommand::Read(arguments) => commands::shell_read::run(arguments, context).await,
         ShellCommand::Write(arguments) => commands::shell_write::run(arguments, context).await,

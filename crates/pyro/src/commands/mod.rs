@@ -42,6 +42,7 @@ pub(crate) mod service_logs;
 pub(crate) mod service_start;
 pub(crate) mod service_status;
 pub(crate) mod service_stop;
+pub(crate) mod shell_attach;
 pub(crate) mod shell_close;
 pub(crate) mod shell_list;
 pub(crate) mod shell_open;
@@ -61,6 +62,7 @@ pub(crate) mod summary;
 pub(crate) mod sync_push;
 pub(crate) mod system_df;
 pub(crate) mod system_prune;
+pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod version;
 

@@ -14,7 +14,7 @@ use super::{
 /// Longest command line shown in a list.
 const COMMAND_MAX_CHARS: usize = 60;
 
-pub(super) fn command_line(command: &[String]) -> String {
+pub(crate) fn command_line(command: &[String]) -> String {
     let mut text = plain(&command.join(" "));
     if text.chars().count() > COMMAND_MAX_CHARS {
         text = text.chars().take(COMMAND_MAX_CHARS - 1).collect();

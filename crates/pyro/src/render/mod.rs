@@ -19,10 +19,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::{
-    answers::{check_lines, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
+    answers::{check_lines, command_line, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
     live::{LiveOutput, Stream},
+    plain::{plain, plain_lines},
     processes::{event, ports, ports_in_brief, service, services, shells},
-    table::duration,
+    table::{bytes, duration},
     trees::{applied, diff_stat, files, forks, matches, patched, snapshots, summary},
 };
 

@@ -19,12 +19,12 @@ fn replace(text: &str, kept: &[char]) -> String {
 }
 
 /// Makes a line safe: no escapes, no line breaks, no turns of direction.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     replace(text, &['\t'])
 }
 
 /// Makes text of several lines safe.
-pub(super) fn plain_lines(text: &str) -> String {
+pub(crate) fn plain_lines(text: &str) -> String {
     replace(text, &['\t', '\n'])
 }
 
