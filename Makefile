@@ -20,7 +20,8 @@ build: dependencies ## Build the release binary
 demo: build ## Play the story on real machines, with timings
 	target/release/pyro demo
 
-test: dependencies ## Run all tests, in real guests
+test: ## Run all tests, in real guests
+	@script/install-dependencies --test
 	$(CARGO) build --workspace
 	script/test $(TEST_FLAGS)
 

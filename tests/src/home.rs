@@ -30,6 +30,13 @@ impl Home {
         home
     }
 
+    /// Makes a home that has another environment, too, whose template is booted by the first workspace.
+    #[must_use]
+    pub fn with_environment(environment: &str) -> Self {
+        pool::pull(environment);
+        Self::new()
+    }
+
     /// Makes a home in a folder of the caller's, say a small file system, and copies what it needs.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
@@ -112,6 +119,14 @@ impl Home {
     #[must_use]
     pub fn create(&self, more: &[&str]) -> String {
         let mut arguments = vec!["workspace", "create", ENVIRONMENT, "--mem-mib", MEM_MIB, "--id-only"];
+        arguments.extend(more);
+        self.pyro(&arguments).ok().text()
+    }
+
+    /// Creates a workspace of another environment and returns its id.
+    #[must_use]
+    pub fn create_from(&self, environment: &str, more: &[&str]) -> String {
+        let mut arguments = vec!["workspace", "create", environment, "--id-only"];
         arguments.extend(more);
         self.pyro(&arguments).ok().text()
     }

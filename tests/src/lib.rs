@@ -7,11 +7,17 @@
 mod home;
 mod output;
 mod pool;
+mod shell;
 mod small_disk;
+mod tmux;
+mod tools;
 
 pub use home::{Home, finish};
 pub use output::Output;
+pub use shell::{open_shell, read_shell, type_line, write_shell};
 pub use small_disk::SmallDisk;
+pub use tmux::Tmux;
+pub use tools::bring;
 
 /// Environment of the stories: the smallest.
 pub const ENVIRONMENT: &str = "debian:12-base";

@@ -39,6 +39,14 @@ pub(crate) fn pool() -> &'static Path {
     })
 }
 
+/// Has the pool hold another environment.
+pub(crate) fn pull(environment: &str) {
+    let (home, binary) = (pool(), binary());
+    let _lock = FileLock::acquire(&home.join("lock")).expect("the pool can be locked");
+    let output = command(&binary, home).env("PYRO_STANDBY", "0").args(["env", "pull", environment]).output().expect("pyro starts");
+    assert!(output.status.success(), "{environment}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Returns a command that runs `binary` with nothing of the caller's environment but what programs need.
 pub(crate) fn command(binary: &Path, home: &Path) -> Command {
     let mut command = Command::new(binary);
