@@ -41,6 +41,8 @@ pub(crate) enum Section {
     Files,
     /// Reset, live snapshot and fork
     TimeTravel,
+    /// A web server in the guest, reached through a published port
+    Ports,
     /// Sizes, and what is paid once
     Footprint,
     /// Many workspaces that do nothing
@@ -48,8 +50,8 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Create, Self::Lab, Self::Exec, Self::Stream, Self::Files, Self::TimeTravel, Self::Footprint, Self::Idle];
+    pub(crate) const ALL: [Self; 9] =
+        [Self::Create, Self::Lab, Self::Exec, Self::Stream, Self::Files, Self::TimeTravel, Self::Ports, Self::Footprint, Self::Idle];
 }
 
 /// How much is measured.

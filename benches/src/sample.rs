@@ -8,6 +8,7 @@ use serde::Serialize;
 pub(crate) enum Unit {
     Milliseconds,
     MegabytesPerSecond,
+    RequestsPerSecond,
     Mebibytes,
     PercentOfOneCore,
     /// Of two figures taken right after each other.
@@ -18,7 +19,7 @@ impl Unit {
     /// Tells whether the tail worth knowing is that of the small values.
     pub(crate) const fn more_is_better(self) -> bool {
         match self {
-            Self::MegabytesPerSecond => true,
+            Self::MegabytesPerSecond | Self::RequestsPerSecond => true,
             Self::Milliseconds | Self::Mebibytes | Self::PercentOfOneCore | Self::Ratio => false,
         }
     }
@@ -27,6 +28,7 @@ impl Unit {
         match self {
             Self::Milliseconds => "ms",
             Self::MegabytesPerSecond => "MB/s",
+            Self::RequestsPerSecond => "requests/s",
             Self::Mebibytes => "MiB",
             Self::PercentOfOneCore => "% of a core",
             Self::Ratio => "times",

@@ -6,6 +6,7 @@ mod files;
 mod footprint;
 mod idle;
 mod lab;
+mod ports;
 mod stream;
 mod time_travel;
 
@@ -73,6 +74,7 @@ async fn measure(arguments: &Arguments, run: &Path) -> Result<()> {
             Section::Stream => stream::measure(&bench, &mut report).await?,
             Section::Files => files::measure(&bench, &mut report).await?,
             Section::TimeTravel => time_travel::measure(&bench, &mut report).await?,
+            Section::Ports => ports::measure(&bench, &mut report).await?,
             Section::Footprint => footprint::measure(&bench, &mut report).await?,
             Section::Idle => idle::measure(&bench, &mut report).await?,
         }
