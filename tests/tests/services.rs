@@ -183,6 +183,29 @@ fn nothing_escapes_by_forking_twice_and_stubborn_ones_are_killed() {
 }
 
 #[test]
+fn old_services_give_way_and_a_frozen_group_of_the_guest_s_holds_nothing_up() {
+    let home = Home::new();
+    let w = home.create(&[]);
+    let trap = "cd /sys/fs/cgroup; for i in 0 1 2 3 4 5; do mkdir -p pyro-$((4611686018427387904 + i)); echo 1 > pyro-$((4611686018427387904 + i))/cgroup.freeze; done";
+    let _ = home.sh(&w, trap);
+    assert_eq!(start(&home, &w, "first", &["--", "sleep", "600"]).ok().json()["outcome"], "ready");
+    for number in 0..33 {
+        let _ = start(&home, &w, &format!("task{number}"), &["--", "true"]).ok();
+        eventually("it has ended", 10, || service(&home, &w, &format!("task{number}"))["state"] == "exited");
+    }
+    let listed = home.pyro(&["workspace", "service", "list", &w, "--json"]).ok().json();
+    let listed = listed["services"].as_array().expect("a list");
+    assert_eq!(listed.len(), 32);
+    assert!(listed.iter().any(|service| service["service_name"] == "first"), "one that runs stays");
+    let _ = home.pyro(&["workspace", "service", "status", &w, "task0"]).code(65);
+    let _ = home.pyro(&["workspace", "stop", &w]).ok();
+    let stopped = service(&home, &w, "first");
+    assert_eq!((&stopped["state"], &stopped["pid"]), (&"stopped".into(), &Value::Null), "{stopped}");
+    let _ = home.pyro(&["workspace", "delete", &w]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
 fn a_gigabyte_of_logs_leaves_the_newest_part_and_disturbs_nobody() {
     let home = Home::new();
     let w = home.create(&[]);

@@ -35,6 +35,18 @@ fn a_shell_keeps_its_state_between_calls_and_says_when_its_prompt_is_back() {
 }
 
 #[test]
+fn a_shell_that_still_starts_is_not_called_quiet() {
+    let home = Home::new();
+    let w = home.create(&[]);
+    let shell = home.pyro(&["workspace", "shell", "open", &w, "--id-only"]).ok().text();
+    let _ = write_shell(&home, &w, &shell, "echo A; sleep 0.2; echo B-$((1 + 1))");
+    let read = read_shell(&home, &w, &shell, 0, &["--plain", "--wait-for-idle-ms", "300"]);
+    assert!(read["wait"] == "prompt" || read["program"] == true, "{read}");
+    let _ = home.pyro(&["workspace", "delete", &w, "--force"]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
 fn a_read_tells_quiet_prompt_and_time_apart_and_a_signal_reaches_the_foreground() {
     let home = Home::new();
     let w = home.create(&[]);

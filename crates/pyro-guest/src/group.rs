@@ -41,11 +41,15 @@ pub(crate) struct Group {
 impl Group {
     /// Makes the group of the command `id` in the hierarchy mounted at `groups`.
     ///
-    /// An empty one left behind under its name is taken over.
+    /// An empty one under its name is replaced: root in the guest may have made it, and frozen it, so that whoever joins never goes on.
     pub(crate) fn make(groups: &Path, id: u64) -> io::Result<Self> {
         let path = groups.join(format!("pyro-{id}"));
         match std::fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && processes(&path).is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Refused while a process is in it.
+                std::fs::remove_dir(&path)?;
+                std::fs::create_dir(&path)?;
+            }
             result => result?,
         }
         Self::open(path.clone()).inspect_err(|_| remove(&path))

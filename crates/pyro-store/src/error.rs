@@ -112,7 +112,7 @@ pub enum StoreError {
         name: String,
     },
     /// The workspace has as many services as it may have.
-    #[error("workspace `{workspace}` has {maximum} services already")]
+    #[error("workspace `{workspace}` has {maximum} services that run already")]
     TooManyServices {
         /// Its id.
         workspace: String,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyro_proto::process::ProcessId;
 use pyro_store::{LayerId, LayerRecord, WorkspaceId, WorkspaceRecord};
 
 use super::Supervisor;
@@ -46,7 +47,9 @@ impl Supervisor {
         let set_once = self.workspace.set(id.clone()).is_ok();
         debug_assert!(set_once, "guarded by `adopting`");
         self.take_over_processes(&carried).await?;
-        self.take_over(carried).await;
+        // Shells and services have numbers of their own kind.
+        let commands = carried.into_iter().filter(|number| matches!(ProcessId::of(*number), ProcessId::Command(_))).collect();
+        self.take_over(commands).await;
         self.activity.notify_waiters();
         if self.arguments.resume.is_none() {
             tokio::spawn(self.clone().replace_standby());

@@ -42,6 +42,9 @@ const INPUT_DEADLINE: Duration = Duration::from_secs(20);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long the guest may take to say that it is gone: the grace, KILL, and the report of a busy one.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a shell that was just opened may take to its first prompt. Until then its quiet means nothing: it reads its start-up files. One
+/// whose prompt cannot be told is believed after that.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// Exit code of a shell whose end nobody has seen.
 const LOST: i32 = 255;
 /// How much of the ring one message to an attached terminal carries.
@@ -65,11 +68,14 @@ struct Progress {
     last_output: Instant,
     terminal: TerminalState,
     ended: Option<ExecExit>,
+    /// Until when its quiet means nothing; `None` once it was seen at a prompt or with a program.
+    starts_until: Option<Instant>,
 }
 
 impl Shell {
-    fn new(input: mpsc::Sender<ExecInput>, ring: RingWriter) -> Self {
-        let progress = Progress { end: ring.end(), last_output: Instant::now(), terminal: TerminalState::default(), ended: None };
+    fn new(input: mpsc::Sender<ExecInput>, ring: RingWriter, starts_until: Option<Instant>) -> Self {
+        let progress =
+            Progress { end: ring.end(), last_output: Instant::now(), terminal: TerminalState::default(), ended: None, starts_until };
         Self { input, ring: Mutex::new(ring), progress: watch::Sender::new(progress), sent: AtomicU64::new(0) }
     }
 
@@ -130,7 +136,9 @@ impl Supervisor {
                 login: true,
                 ..ExecStart::default()
             };
-            self.start_shell(number, Input::Start(start), ring).await
+            // A line that is run instead of the shell comes to no prompt.
+            let starts_until = start.argv.is_empty().then(|| Instant::now() + START_PATIENCE);
+            self.start_shell(number, Input::Start(start), ring, starts_until).await
         };
         match started.await {
             Ok(()) => Ok(number),
@@ -146,20 +154,20 @@ impl Supervisor {
     pub(super) async fn take_over_shell(self: &Arc<Self>, workspace: &WorkspaceId, number: u64) -> HostResult<()> {
         let ring = self.ring(workspace, number)?;
         let attach = ExecAttach { id: ProcessId::Shell(number).number() };
-        self.start_shell(number, Input::Attach(attach), ring).await
+        self.start_shell(number, Input::Attach(attach), ring, None).await
     }
 
     fn ring(&self, workspace: &WorkspaceId, number: u64) -> HostResult<RingWriter> {
         Ok(RingWriter::open(&shell_ring(&self.arguments.dirs, workspace, number), SHELL_RING_BYTES)?)
     }
 
-    async fn start_shell(self: &Arc<Self>, number: u64, first: Input, ring: RingWriter) -> HostResult<()> {
+    async fn start_shell(self: &Arc<Self>, number: u64, first: Input, ring: RingWriter, starts_until: Option<Instant>) -> HostResult<()> {
         let (input, guest_input) = mpsc::channel(INPUT_QUEUE);
         // The queue is empty, so this cannot wait.
         drop(input.try_send(ExecInput { input: Some(first) }));
         let mut output = self.agent()?.exec(guest_input, None).await?;
         super::process::started(&mut output).await?;
-        let shell = Arc::new(Shell::new(input, ring));
+        let shell = Arc::new(Shell::new(input, ring, starts_until));
         lock(&self.shells).insert(number, shell.clone());
         tokio::spawn(self.clone().pump_shell(number, shell, output));
         self.activity.notify_waiters();
@@ -219,6 +227,9 @@ impl Supervisor {
         shell.progress.send_modify(|progress| {
             program_ended = progress.terminal.program && !state.program;
             progress.terminal = state;
+            if state.prompt || state.program {
+                progress.starts_until = None;
+            }
         });
         if program_ended && self.owns_workspace() {
             // The idle time begins here.
@@ -319,6 +330,9 @@ impl Supervisor {
         loop {
             let progress = changes.borrow_and_update().clone();
             let quiet_at = progress.last_output.max(began) + idle;
+            // A glance waits for nothing.
+            let starts_until = progress.starts_until.filter(|_| request.idle_ms > 0);
+            let quiet_at = starts_until.map_or(quiet_at, |until| quiet_at.max(until));
             let now = Instant::now();
             let reason = if progress.ended.is_some() {
                 Some(QuietReason::Ended)

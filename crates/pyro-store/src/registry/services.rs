@@ -259,7 +259,7 @@ pub(super) fn end_lost(transaction: &Transaction<'_>, workspace: &WorkspaceId, r
     let error = sql(transaction);
     transaction
         .execute(
-            "UPDATE services SET state = 'stopped', ended_at = ?2, stop_reason = ?3 WHERE workspace = ?1 AND state IN ('starting', 'running', 'ready')",
+            "UPDATE services SET state = 'stopped', pid = NULL, ended_at = ?2, stop_reason = ?3 WHERE workspace = ?1 AND state IN ('starting', 'running', 'ready')",
             (workspace.as_str(), now_ms(), reason),
         )
         .map_err(&error)?;
@@ -299,11 +299,17 @@ pub(super) fn carry(transaction: &Transaction<'_>, workspace: &WorkspaceId, carr
 }
 
 impl Registry {
-    /// Enters a service that is about to be started, in place of one of its name that has ended. Counts as activity.
+    /// Enters a service that is about to be started, in place of one of its name that has ended. Counts as activity. Where there are as many
+    /// as there may be, the one that ended first is forgotten and returned, too: its log goes.
     ///
     /// # Errors
-    /// One of its name runs, or there are too many.
-    pub fn begin_service(&mut self, workspace: &WorkspaceId, name: &ServiceName, spec: &ServiceSpec) -> StoreResult<ServiceRecord> {
+    /// One of its name runs, or there are too many that run.
+    pub fn begin_service(
+        &mut self,
+        workspace: &WorkspaceId,
+        name: &ServiceName,
+        spec: &ServiceSpec,
+    ) -> StoreResult<(ServiceRecord, Option<ServiceName>)> {
         self.transaction(|transaction| {
             let error = sql(transaction);
             let (others, alive): (u64, bool) = transaction
@@ -317,8 +323,20 @@ impl Registry {
             if alive {
                 return Err(StoreError::ServiceRuns { workspace: workspace.to_string(), name: name.to_string() });
             }
+            let mut forgotten = None;
             if others >= SERVICES_MAX {
-                return Err(StoreError::TooManyServices { workspace: workspace.to_string(), maximum: SERVICES_MAX });
+                forgotten = transaction
+                    .query_row(
+                        "DELETE FROM services WHERE workspace = ?1 AND name = (SELECT name FROM services WHERE workspace = ?1 AND name <> ?2 \
+                         AND state NOT IN ('starting', 'running', 'ready') ORDER BY ended_at, name LIMIT 1) RETURNING name",
+                        (workspace.as_str(), name.as_str()),
+                        |row| parse(row, 0, ServiceName::try_from),
+                    )
+                    .optional()
+                    .map_err(&error)?;
+                if forgotten.is_none() {
+                    return Err(StoreError::TooManyServices { workspace: workspace.to_string(), maximum: SERVICES_MAX });
+                }
             }
             let service = ServiceRecord {
                 name: name.clone(),
@@ -338,7 +356,7 @@ impl Registry {
             let detail = serde_json::json!({ "service_name": name.as_str(), "command": spec.argv });
             events::insert(transaction, workspace, "service_start", &detail)?;
             shells::touch(transaction, workspace)?;
-            Ok(service)
+            Ok((service, forgotten))
         })
     }
 

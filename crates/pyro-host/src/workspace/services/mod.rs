@@ -60,8 +60,10 @@ impl Supervisor {
         }
         // Before anything is changed: a port that is taken leaves the service that was there.
         let listeners = spec.publish.iter().map(|port| Listener::bind(*port)).collect::<HostResult<Vec<_>>>()?;
-        let record = lock(&self.registry).begin_service(&workspace, &name, &spec)?;
-        drop(std::fs::remove_dir_all(service_ring(&self.arguments.dirs, &workspace, &name)));
+        let (record, forgotten) = lock(&self.registry).begin_service(&workspace, &name, &spec)?;
+        for name in [Some(&name), forgotten.as_ref()].into_iter().flatten() {
+            drop(std::fs::remove_dir_all(service_ring(&self.arguments.dirs, &workspace, name)));
+        }
         let mut status = self.drive(record, false);
         for listener in listeners {
             if let Err(error) = self.open_port(listener, Some(name.clone())) {
