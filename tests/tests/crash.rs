@@ -101,12 +101,19 @@ fn a_supervisor_killed_at_any_moment_of_stop_and_start_loses_no_synced_file() {
         }
     }
     // Killed right after it was ready, a machine is found out by the next command that needs it, and says so.
-    eventually("the file can be read", 20, || {
+    let read = || {
         if home.state(&workspace) == "stopped" {
             let _ = home.pyro(&["workspace", "start", &workspace]).ok();
         }
-        home.exec(&workspace, &["cat", "/workspace/file"]).text() == "kept"
+        home.exec(&workspace, &["cat", "/workspace/file"])
+    };
+    let mut last = read();
+    eventually("the workspace is found out", 20, || {
+        last = read();
+        eprintln!("{last:?}");
+        last.code == 0
     });
+    assert_eq!(last.text(), "kept", "{last:?}");
     let _ = home.pyro(&["workspace", "delete", &workspace]).ok();
     home.assert_nothing_left();
 }

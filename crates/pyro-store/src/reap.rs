@@ -51,12 +51,35 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
             registry.mark_stopped(&workspace.id, "the client that started it went away")?;
         }
     }
+    sweep_machines(dirs, registry)?;
     if reaped == Reaped::default() {
         sweep_remnants(dirs, registry)?;
     } else {
         reaped.layers = sweep(dirs, registry)?;
     }
     Ok(reaped)
+}
+
+/// Removes folders of machines that never got a row, because the client that was starting them was killed.
+fn sweep_machines(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
+    let Ok(folders) = std::fs::read_dir(dirs.machines()) else { return Ok(()) };
+    // Listed before the registry is asked: what is registered in between is not taken for a remnant.
+    let folders: Vec<_> = folders.flatten().collect();
+    if folders.is_empty() {
+        return Ok(());
+    }
+    let known = registry.machines()?;
+    for folder in folders {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let remnant = match writer(&name) {
+            Some(pid) => !is_alive(pid),
+            None => !known.iter().any(|machine| machine.id.as_str() == name) && is_dead(&folder.path())?,
+        };
+        if remnant {
+            remove_folder(&folder.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells whether nobody holds a machine's lock. The client that starts the machine takes it before the row is written.
@@ -187,7 +210,7 @@ fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
         .filter(|entry| {
             let age = entry.metadata().ok().and_then(|status| status.modified().ok()).and_then(|time| time.elapsed().ok());
             let name = entry.file_name().to_string_lossy().into_owned();
-            let orphaned = writer(&name).is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+            let orphaned = writer(&name).is_some_and(|pid| !is_alive(pid));
             orphaned || is_overlay(&name) || age.is_some_and(|age| age > REMNANT_AGE) && !name.starts_with("empty-")
         })
         .collect();
@@ -210,9 +233,13 @@ fn is_overlay(name: &str) -> bool {
     name.strip_suffix(".qcow2").is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Returns who writes a seed: its working files are named after the process.
+/// Returns who makes a seed or a machine's folder: until they are whole, they are named after the process.
 fn writer(name: &str) -> Option<u32> {
     name.split_once(".partial-")?.1.split('-').next()?.parse().ok()
+}
+
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Removes the memory of live snapshots that are gone. One that is being written is named after the machine that writes it.
@@ -245,6 +272,25 @@ fn remove_folder(folder: &std::path::Path) -> StoreResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folder_of_a_machine_that_was_never_registered_is_removed_unless_somebody_is_at_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let dirs = Dirs::under(home.path());
+        let mut registry = Registry::open(&dirs).expect("opens");
+        let own = format!("0000000000000003.partial-{}", std::process::id());
+        // No process has this number: it is above what Linux gives out.
+        let names = ["0000000000000001", "0000000000000002", own.as_str(), "0000000000000004.partial-4194305"];
+        for name in names {
+            std::fs::create_dir_all(dirs.machines().join(name)).expect("writable");
+        }
+        let held = FileLock::acquire(&dirs.machines().join(names[1]).join("lock")).expect("free");
+        reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
+        assert_eq!(names.map(|name| dirs.machines().join(name).exists()), [false, true, true, false]);
+        drop(held);
+        reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
+        assert_eq!(names.map(|name| dirs.machines().join(name).exists()), [false, false, true, false]);
+    }
 
     #[test]
     fn overlay_whose_row_is_gone_is_removed_and_a_seed_in_the_making_is_not() {

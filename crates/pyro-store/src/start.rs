@@ -31,9 +31,12 @@ pub fn start_supervisor(
     registry: &mut Registry,
 ) -> StoreResult<Child> {
     let folder = arguments.dirs.machine(&machine.id);
+    // Named after this process until its lock is held: a folder of the final name that nobody holds and no row names is a remnant.
+    let making = folder.with_file_name(format!("{}.partial-{}", machine.id, std::process::id()));
     let mut start = || -> StoreResult<Child> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let lock = FileLock::acquire(&folder.join("lock"))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
+        let lock = FileLock::acquire(&making.join("lock"))?;
+        fs_err::rename(&making, &folder)?;
         let listener: OwnedFd = bind_listener(&folder, "socket")?.into();
         let log = fs_err::OpenOptions::new().create(true).append(true).open(folder.join("supervisor.log"))?;
         registry.insert_machine(machine, arguments.settings.standby)?;
@@ -58,6 +61,7 @@ pub fn start_supervisor(
         })
     };
     start().inspect_err(|_| {
+        drop(std::fs::remove_dir_all(&making));
         drop(std::fs::remove_dir_all(&folder));
         drop(registry.remove_machine(&machine.id));
     })
