@@ -110,7 +110,6 @@ fn a_supervisor_killed_at_any_moment_of_stop_and_start_loses_no_synced_file() {
     let mut last = read();
     eventually("the workspace is found out", 20, || {
         last = read();
-        eprintln!("{last:?}");
         last.code == 0
     });
     assert_eq!(last.text(), "kept", "{last:?}");

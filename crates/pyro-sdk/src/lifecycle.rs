@@ -211,8 +211,9 @@ impl Workspace {
         if let Some(machine) = claimed {
             match self.adopt(operation, &machine, observer).await {
                 Ok(()) => return Ok(()),
-                // The standby machine died or was broken. It never touched the workspace's disks, so another machine can have them.
-                Err(error) if is_machines_fault(&error) => {
+                // The standby machine died or was broken. One that had not adopted the workspace never touched its disks, so another
+                // machine can have them.
+                Err(error) if is_machines_fault(&error) && self.waits_for_a_machine().await? => {
                     observer.notify(Progress::Machine { phase: format!("a standby machine failed ({error}); starting another") });
                     self.pyro().bury_machine(&machine, Duration::ZERO).await?;
                 }
@@ -221,6 +222,10 @@ impl Workspace {
         }
         let machine = self.start_machine(operation, shape, None).await?;
         self.adopt(operation, &machine, observer).await
+    }
+
+    async fn waits_for_a_machine(&self) -> Result<bool> {
+        Ok(matches!(self.record().await?.state, WorkspaceState::Creating | WorkspaceState::Starting))
     }
 
     /// Gives the workspace a machine that goes on where a live snapshot was taken, and waits until it runs.
@@ -316,14 +321,16 @@ impl Workspace {
     }
 
     pub(crate) async fn fall_back_to_stopped(&self, error: &Error) -> Result<()> {
-        if let Some(machine) = self.record().await?.machine {
-            self.pyro().bury_machine(&machine, Duration::ZERO).await?;
+        let buried = self.record().await?.machine;
+        if let Some(machine) = &buried {
+            self.pyro().bury_machine(machine, Duration::ZERO).await?;
         }
         let (id, reason) = (self.id().clone(), format!("could not be started: {error}"));
         self.pyro()
             .store(move |_, registry| {
-                // The supervisor may have got further than its last word; what it entered stays.
-                if registry.workspace(&id)?.state == WorkspaceState::Starting {
+                let now = registry.workspace(&id)?;
+                // Its supervisor may have got further than its last word, and have entered that it runs.
+                if now.state == WorkspaceState::Starting || buried.is_some() && now.machine == buried {
                     registry.mark_stopped(&id, &reason)?;
                 }
                 Ok(())
@@ -428,4 +435,23 @@ fn is_machines_fault(error: &Error) -> bool {
         error.kind(),
         ErrorKind::MachineFailed | ErrorKind::Internal | ErrorKind::Incompatible | ErrorKind::DeadlineExceeded | ErrorKind::Io
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Home, shape};
+
+    #[tokio::test]
+    async fn a_workspace_whose_machine_is_gone_without_a_word_is_found_stopped() {
+        let home = Home::new().await;
+        let (mut registry, id) = (home.registry(), home.workspace.id());
+        let machine = NewMachine { id: MachineId::random(), shape: shape(), role: MachineRole::Workspace, workspace: Some(id.clone()) };
+        registry.change_state(id, &[WorkspaceState::Stopped], WorkspaceState::Starting).unwrap();
+        registry.insert_machine(&machine, 0).unwrap();
+        registry.adopt(&machine.id, id).unwrap();
+        registry.remove_machine(&machine.id).unwrap();
+        let found = home.pyro.workspace(&home.reference).await.unwrap().status().await.unwrap();
+        assert_eq!((found.state, found.stop_reason.as_deref()), (crate::contract::WorkspaceState::Stopped, Some("its supervisor died")));
+    }
 }

@@ -105,16 +105,7 @@ fn new_workspace() -> NewWorkspace {
         name: Some("api".parse().unwrap()),
         labels: BTreeMap::new(),
         environment: "debian:12".to_owned(),
-        shape: MachineShape {
-            environment_digest: String::new(),
-            vcpu_count: 1,
-            mem_mib: 512,
-            network_card: false,
-            accelerator: Accelerator::Tcg,
-            agent_digest: String::new(),
-            qemu_identity: String::new(),
-            command_line_generation: 0,
-        },
+        shape: shape(),
         disk_gib: 1,
         root_disk_gib: 1,
         ttl_seconds: 600,
@@ -127,5 +118,18 @@ fn new_workspace() -> NewWorkspace {
         new_layer: None,
         network_policy: NetworkPolicy::Off,
         forked_from: None,
+    }
+}
+
+pub(crate) fn shape() -> MachineShape {
+    MachineShape {
+        environment_digest: String::new(),
+        vcpu_count: 1,
+        mem_mib: 512,
+        network_card: false,
+        accelerator: Accelerator::Tcg,
+        agent_digest: String::new(),
+        qemu_identity: String::new(),
+        command_line_generation: 0,
     }
 }

@@ -1,7 +1,7 @@
 //! Puts the registry right after processes have died, and removes what is due. Every client command runs it; it costs a lock attempt
 //! per machine.
 
-use crate::{Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceState, registry::now_ms, remove_if_present};
+use crate::{Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, registry::now_ms, remove_if_present};
 
 /// How long a fork may take: its checkpoint is removed after that, whoever made it.
 const FORK_MAX_MS: i64 = 15 * 60 * 1000;
@@ -37,6 +37,15 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
         let orphaned = workspace.machine.is_none() && matches!(workspace.state, WorkspaceState::Creating | WorkspaceState::Deleting);
         // Between the two transactions of a create there is no machine yet; a minute tells that from a client that died.
         let orphaned = orphaned && now - workspace.last_activity_at_ms > 60_000;
+        // Between the burial of a standby machine that failed and the start of another a workspace that begins has the dead one's id.
+        let running = matches!(workspace.state, WorkspaceState::Running | WorkspaceState::Stopping);
+        if let Some(machine) = &workspace.machine
+            && (running || now - workspace.last_activity_at_ms > 60_000)
+            && registry.machine(machine)?.is_none()
+        {
+            settle(registry, &workspace, &mut reaped)?;
+            continue;
+        }
         let expired = workspace.state == WorkspaceState::Stopped && now >= workspace.expires_at_ms(settings.stopped_ttl_seconds);
         if orphaned || expired {
             registry.remove_workspace(&workspace.id)?;
@@ -118,20 +127,26 @@ fn bury(dirs: &Dirs, registry: &mut Registry, machine: &MachineRecord, reaped: &
         && let Ok(workspace) = registry.workspace(id)
         && workspace.machine.as_ref() == Some(&machine.id)
     {
-        let delete = match workspace.state {
-            WorkspaceState::Creating | WorkspaceState::Deleting => true,
-            WorkspaceState::Running | WorkspaceState::Stopping | WorkspaceState::Starting => workspace.one_shot,
-            WorkspaceState::Stopped => false,
-        };
-        if delete {
-            registry.remove_workspace(id)?;
-            reaped.workspaces += 1;
-        } else if workspace.state != WorkspaceState::Stopped {
-            registry.end_lost_commands(id, "the machine went away")?;
-            registry.mark_stopped(id, "its supervisor died")?;
-        }
+        settle(registry, &workspace, reaped)?;
     }
     remove_machine_files(dirs, registry, machine)
+}
+
+/// Brings a workspace that has lost its machine to rest, or removes one that nobody can want.
+fn settle(registry: &mut Registry, workspace: &WorkspaceRecord, reaped: &mut Reaped) -> StoreResult<()> {
+    let delete = match workspace.state {
+        WorkspaceState::Creating | WorkspaceState::Deleting => true,
+        WorkspaceState::Running | WorkspaceState::Stopping | WorkspaceState::Starting => workspace.one_shot,
+        WorkspaceState::Stopped => false,
+    };
+    if delete {
+        registry.remove_workspace(&workspace.id)?;
+        reaped.workspaces += 1;
+    } else if workspace.state != WorkspaceState::Stopped {
+        registry.end_lost_commands(&workspace.id, "the machine went away")?;
+        registry.mark_stopped(&workspace.id, "its supervisor died")?;
+    }
+    Ok(())
 }
 
 /// Removes a machine's folder, then its row.
