@@ -5,6 +5,7 @@
 //! out of scope deletes its workspaces and then looks for anything left: a process or a socket is a failed test.
 
 mod home;
+mod mcp;
 mod output;
 mod pool;
 mod shell;
@@ -13,6 +14,7 @@ mod tmux;
 mod tools;
 
 pub use home::{Home, finish};
+pub use mcp::McpClient;
 pub use output::Output;
 pub use shell::{open_shell, read_shell, type_line, write_shell};
 pub use small_disk::SmallDisk;
@@ -32,4 +34,10 @@ pub fn eventually(what: &str, seconds: u64, mut condition: impl FnMut() -> bool)
         assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+}
+
+/// Ends a child of a test, whatever it does, and takes its exit status.
+pub(crate) fn kill(child: &mut std::process::Child) {
+    drop(child.kill());
+    drop(child.wait());
 }

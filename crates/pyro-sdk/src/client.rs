@@ -131,6 +131,10 @@ impl Pyro {
         self.store(|pyro, registry| pyro.reap_with(registry, Reap::Now)).await
     }
 
+    pub(crate) async fn reap_now(&self) -> Result<pyro_store::Reaped> {
+        self.store(|pyro, registry| Ok(pyro_store::reap(pyro.dirs(), registry, &pyro.configuration().settings)?)).await
+    }
+
     pub(crate) fn reap_with(&self, registry: &mut Registry, reap: Reap) -> Result<()> {
         let now = now_ms();
         if reap == Reap::WhenDue {

@@ -23,6 +23,7 @@ mod service;
 mod shell;
 mod snapshot;
 mod summary;
+mod vm;
 mod workspace;
 
 pub use answers::{
@@ -65,6 +66,7 @@ pub use snapshot::{
     WorkspaceForkAnswer, WorkspaceReset,
 };
 pub use summary::{Summary, SummaryAnswer};
+pub use vm::{VmCreate, VmDelete, VmExec, VmNetwork, VmNetworkInfo, VmReapExpired, VmReaped, VmStart, VmStatus, VmStop};
 pub use workspace::{
     WorkspaceCreate, WorkspaceDelete, WorkspaceListRequest, WorkspaceStart, WorkspaceStatusRequest, WorkspaceStop, WorkspaceUpdate,
 };

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{changes, command, disk, environment, event, files, host, port, run, service, shell, snapshot, summary, workspace};
+use super::{changes, command, disk, environment, event, files, host, port, run, service, shell, snapshot, summary, vm, workspace};
 use crate::{
     Observer, Pyro,
     error::{Problem, Result},
@@ -191,8 +191,16 @@ fn invoke<'a, O: Operation>(pyro: &'a Pyro, request: Value, observer: &'a Observ
     })
 }
 
-static OPERATIONS: [Entry; 55] = [
+static OPERATIONS: [Entry; 63] = [
     Entry::of::<run::VmRun>(),
+    Entry::of::<vm::VmCreate>(),
+    Entry::of::<vm::VmStart>(),
+    Entry::of::<vm::VmExec>(),
+    Entry::of::<vm::VmStop>(),
+    Entry::of::<vm::VmDelete>(),
+    Entry::of::<vm::VmStatus>(),
+    Entry::of::<vm::VmNetworkInfo>(),
+    Entry::of::<vm::VmReapExpired>(),
     Entry::of::<environment::EnvironmentList>(),
     Entry::of::<environment::EnvironmentPull>(),
     Entry::of::<environment::EnvironmentInspect>(),

@@ -26,6 +26,9 @@ pub(crate) enum Command {
     /// Work with environments
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Serve workspaces to models by the Model Context Protocol
+    #[command(subcommand)]
+    Mcp(McpCommand),
     Top(commands::top::Arguments),
     Prepare(commands::prepare::Arguments),
     Doctor(commands::doctor::Arguments),
@@ -39,6 +42,12 @@ pub(crate) enum Command {
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
     Version(commands::version::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum McpCommand {
+    Serve(Box<commands::mcp_serve::Arguments>),
+    Tools(commands::mcp_tools::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -205,6 +214,7 @@ impl Command {
             Self::Env(EnvCommand::Pull(arguments)) => arguments.json,
             Self::Env(EnvCommand::Inspect(arguments)) => arguments.json,
             Self::Env(EnvCommand::Prune(arguments)) => arguments.json,
+            Self::Mcp(McpCommand::Tools(arguments)) => arguments.json,
             Self::Top(arguments) => arguments.json,
             Self::Prepare(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
@@ -212,7 +222,7 @@ impl Command {
             Self::System(SystemCommand::Prune(arguments)) => arguments.json,
             Self::Config(commands::config::Arguments::Show { json }) => *json,
             Self::Version(arguments) => arguments.json,
-            Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Mcp(McpCommand::Serve(_)) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -222,6 +232,7 @@ impl Command {
             Self::Workspace(WorkspaceCommand::Exec(_)) => FailureStyle::Exec(commands::exec::STATUS_NAME),
             Self::Workspace(_)
             | Self::Env(_)
+            | Self::Mcp(_)
             | Self::Top(_)
             | Self::Prepare(_)
             | Self::Doctor(_)

@@ -50,7 +50,7 @@ impl From<std::io::Error> for Failure {
 pub(crate) type Outcome = Result<u8, Failure>;
 
 /// What a command is handed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) printer: Printer,
     flags: Flags,

@@ -20,7 +20,7 @@ use pyro_sdk::ErrorKind;
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
     arguments::{
-        Cli, Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand,
+        Cli, Command, DiskCommand, EnvCommand, FileCommand, McpCommand, PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand,
         SyncCommand, SystemCommand, WorkspaceCommand,
     },
     context::{Context, Failure, Outcome},
@@ -159,6 +159,8 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Top(arguments) => commands::top::run(arguments, context).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
         Command::Demo(arguments) => commands::demo::run(arguments, context).await,
+        Command::Mcp(McpCommand::Serve(arguments)) => commands::mcp_serve::run(*arguments, context).await,
+        Command::Mcp(McpCommand::Tools(arguments)) => commands::mcp_tools::run(&arguments, context),
         Command::System(SystemCommand::Df(arguments)) => commands::system_df::run(arguments, context).await,
         Command::System(SystemCommand::Prune(arguments)) => commands::system_prune::run(arguments, context).await,
         Command::Config(arguments) => commands::config::run(arguments, context),

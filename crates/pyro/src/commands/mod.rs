@@ -30,6 +30,8 @@ mod input;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod mcp_serve;
+pub(crate) mod mcp_tools;
 pub(crate) mod patch_apply;
 pub(crate) mod port_list;
 pub(crate) mod port_publish;

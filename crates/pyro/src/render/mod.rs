@@ -6,6 +6,7 @@ mod plain;
 mod processes;
 mod progress;
 mod table;
+mod tools;
 mod trees;
 
 use std::{
@@ -24,6 +25,7 @@ pub(crate) use self::{
     plain::{plain, plain_lines},
     processes::{event, ports, ports_in_brief, service, services, shells},
     table::{bytes, duration},
+    tools::tools,
     trees::{applied, diff_stat, files, forks, matches, patched, snapshots, summary},
 };
 

@@ -1,0 +1,152 @@
+//! What the operator allows at most. A model may ask for less, and never gets more.
+
+use std::path::{Path, PathBuf};
+
+use pyro_sdk::contract::{Entry, NetworkPolicy};
+use serde_json::{Value, json};
+
+use super::{answer::Refusal, schema::Object};
+
+/// Limits given when the server was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ceiling {
+    /// Workspaces that may exist on this host while a tool makes another.
+    pub(crate) max_workspaces: Option<u32>,
+    /// Guest memory of one workspace.
+    pub(crate) max_mem_mib: Option<u64>,
+    /// Virtual CPUs of one workspace.
+    pub(crate) max_vcpu_count: Option<u64>,
+    /// What a guest may reach, and what may reach it, at most.
+    pub(crate) max_network_policy: Option<NetworkPolicy>,
+    /// Whether changes may be brought home.
+    pub(crate) allow_apply: bool,
+    /// Folders of the host that tools may read from and write to; all when none is given.
+    pub(crate) host_folders: Vec<PathBuf>,
+}
+
+/// Arguments that are paths of the host.
+const HOST_PATHS: [&str; 4] = ["seed_path", "source", "output", "to"];
+
+impl Ceiling {
+    /// Tells whether a tool is offered at all.
+    pub(super) fn offers(&self, entry: &Entry) -> bool {
+        self.allow_apply || entry.definition.mcp != Some("workspace_apply")
+    }
+
+    /// Tells a model of limits that are narrower than the contract's.
+    pub(super) fn narrow(&self, schema: &mut Object) {
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+        for (field, maximum) in [("mem_mib", self.max_mem_mib), ("vcpu_count", self.max_vcpu_count)] {
+            if let (Some(property), Some(maximum)) = (properties.get_mut(field), maximum) {
+                property["maximum"] = maximum.into();
+                if property["default"].as_u64().is_some_and(|default| default > maximum) {
+                    property["default"] = maximum.into();
+                }
+            }
+        }
+        if self.max_network_policy == Some(NetworkPolicy::Off) {
+            properties.remove("network_policy");
+        }
+    }
+
+    /// Holds a call's arguments to the limits; what is not given becomes the contract's default or the limit, whichever is less.
+    pub(super) fn apply(&self, schema: &Object, arguments: &mut Object) -> Result<(), Refusal> {
+        let takes = |field: &str| schema.get("properties").is_some_and(|properties| properties.get(field).is_some());
+        let flags = [("mem_mib", self.max_mem_mib, "--max-mem-mib"), ("vcpu_count", self.max_vcpu_count, "--max-vcpu-count")];
+        for (field, maximum, flag) in flags {
+            let Some(maximum) = maximum else { continue };
+            match arguments.get(field).and_then(Value::as_u64) {
+                Some(wanted) if wanted > maximum => {
+                    return Err(Refusal::limit(
+                        format!("{field} {wanted} is more than the {maximum} that this server allows"),
+                        format!("ask for at most {maximum}; the operator set {flag} {maximum}"),
+                    ));
+                }
+                Some(_) => {}
+                None if takes(field) => drop(arguments.insert(field.into(), json!(default_of(schema, field).min(maximum)))),
+                None => {}
+            }
+        }
+        let wants_network = arguments.get("network_policy").and_then(Value::as_str).is_some_and(|policy| policy != "off");
+        if self.max_network_policy == Some(NetworkPolicy::Off) && wants_network {
+            return Err(Refusal::limit(
+                "this server allows no network".to_owned(),
+                "leave network_policy away; the operator set --max-network-policy off".to_owned(),
+            ));
+        }
+        HOST_PATHS.into_iter().filter(|field| takes(field)).try_for_each(|field| match arguments.get(field).and_then(Value::as_str) {
+            Some(path) => self.allows_path(field, Path::new(path)),
+            None => Ok(()),
+        })
+    }
+
+    fn allows_path(&self, field: &str, path: &Path) -> Result<(), Refusal> {
+        if self.host_folders.is_empty() {
+            return Ok(());
+        }
+        let resolved = resolve(path);
+        let inside = |folder: &PathBuf| resolved.as_ref().is_some_and(|path| path.starts_with(resolve(folder).as_deref().unwrap_or(folder)));
+        if self.host_folders.iter().any(inside) {
+            return Ok(());
+        }
+        let folders: Vec<String> = self.host_folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
+        Err(Refusal::denied(
+            format!("{field} `{}` is outside the folders of the host that this server may use", path.display()),
+            format!("use a path below {}; the operator set --host-folder", folders.join(" or ")),
+        ))
+    }
+}
+
+fn default_of(schema: &Object, field: &str) -> u64 {
+    schema.get("properties").and_then(|properties| properties[field]["default"].as_u64()).unwrap_or(1)
+}
+
+/// Resolves the links of a path as far as it exists. What does not exist yet may hold no `..`, which could lead anywhere.
+fn resolve(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    let existing = absolute.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok())?;
+    let rest = absolute.strip_prefix(existing).ok()?;
+    let plain = rest.components().all(|component| matches!(component, std::path::Component::Normal(_)));
+    plain.then(|| existing.canonicalize().ok().map(|existing| existing.join(rest))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> Object {
+        let schema = json!({ "properties": { "mem_mib": { "default": 1024 }, "output": {}, "network_policy": {} } });
+        schema.as_object().cloned().expect("an object")
+    }
+
+    fn arguments(value: Value) -> Object {
+        value.as_object().cloned().expect("an object")
+    }
+
+    #[test]
+    fn less_is_kept_more_is_refused_and_nothing_becomes_the_limit() {
+        let ceiling = Ceiling { max_mem_mib: Some(512), max_network_policy: Some(NetworkPolicy::Off), ..Ceiling::default() };
+        let mut asked = arguments(json!({}));
+        ceiling.apply(&schema(), &mut asked).expect("allowed");
+        assert_eq!(asked["mem_mib"], 512);
+        let mut asked = arguments(json!({ "mem_mib": 256, "network_policy": "off" }));
+        ceiling.apply(&schema(), &mut asked).expect("allowed");
+        assert_eq!(asked["mem_mib"], 256);
+        for more in [json!({ "mem_mib": 513 }), json!({ "network_policy": "published-ports" })] {
+            assert_eq!(ceiling.apply(&schema(), &mut arguments(more)).expect_err("refused").kind, "limit_exceeded");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_out_of_the_folders_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink("/etc", folder.path().join("link")).expect("writable");
+        let ceiling = Ceiling { host_folders: vec![folder.path().to_owned()], ..Ceiling::default() };
+        let inside = folder.path().join("a/b");
+        let allows = |path: &Path| ceiling.allows_path("output", path).is_ok();
+        assert!(allows(&inside) && allows(folder.path()));
+        for outside in ["/etc/passwd", "link/x", "../x", "a/../../x"] {
+            assert!(!allows(&folder.path().join(outside)), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The server over standard input and output: one JSON-RPC message a line.
+//!
+//! `rmcp` drops a line it cannot read without a word; here whoever sent it is told, as JSON-RPC asks.
+
+use std::{io, sync::Arc};
+
+use rmcp::{
+    RoleServer, ServiceExt as _,
+    model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage},
+    transport::{Transport, io::stdio_pipes},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    sync::Mutex,
+    task::JoinHandle,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Server;
+use crate::cli::Failure;
+
+/// Longest message; the largest request, a patch of 4 MiB, fits with every byte escaped.
+const LINE_MAX_BYTES: usize = 32 << 20;
+
+/// Serves one client until it closes our standard input. One that still reads gets the answers that come within seconds; of one that is
+/// gone, and of what takes longer, everything is called off and undone.
+pub(crate) async fn serve_stdio(server: Server) -> Result<(), Failure> {
+    let (input, output) = stdio_pipes();
+    let client_gone = CancellationToken::new();
+    let input = BufReader::with_capacity(64 << 10, input);
+    let transport = Lines::new(input, output, client_gone.clone(), nobody_reads);
+    let serving = async {
+        // An error is a client that went away before it said who it is.
+        if let Ok(running) = server.clone().serve_with_ct(transport, server.ending().child_token()).await {
+            drop(running.waiting().await);
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = client_gone.cancelled() => {}
+        () = ended_by_signal() => {}
+    }
+    server.end().await;
+    Ok(())
+}
+
+/// Tells whether the other end of our standard output is closed.
+fn nobody_reads() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Returns when somebody asks this process to end.
+pub(super) async fn ended_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+struct Lines<R, W> {
+    input: R,
+    line: Vec<u8>,
+    /// The rest of the line is thrown away: it is too long.
+    overlong: bool,
+    /// Before the first request there is nothing that a notification could be about.
+    begun: bool,
+    output: Arc<Mutex<W>>,
+    /// A refusal on its way. It has a task of its own, for a message that is cut short would spoil every one after it.
+    refusing: Option<JoinHandle<io::Result<()>>>,
+    /// Cancelled when the client has closed both directions.
+    client_gone: CancellationToken,
+    nobody_reads: fn() -> bool,
+}
+
+impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Lines<R, W> {
+    fn new(input: R, output: W, client_gone: CancellationToken, nobody_reads: fn() -> bool) -> Self {
+        let output = Arc::new(Mutex::new(output));
+        Self { input, line: Vec::new(), overlong: false, begun: false, output, refusing: None, client_gone, nobody_reads }
+    }
+
+    /// Reads a line into `self.line`; `None` at the end, `Some(false)` when it was too long. Cancelled, it goes on where it was.
+    async fn read_line(&mut self) -> Option<bool> {
+        loop {
+            let available = self.input.fill_buf().await.ok()?;
+            if available.is_empty() {
+                return None;
+            }
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(available.len(), |end| end + 1);
+            if !self.overlong {
+                if self.line.len() + taken > LINE_MAX_BYTES {
+                    self.overlong = true;
+                    self.line = Vec::new();
+                } else {
+                    self.line.extend_from_slice(&available[..taken]);
+                }
+            }
+            self.input.consume(taken);
+            if end.is_some() {
+                return Some(!std::mem::take(&mut self.overlong));
+            }
+        }
+    }
+
+    /// Makes a message of the line, or says what is wrong with it.
+    fn message(&mut self) -> Result<Option<ClientJsonRpcMessage>, (ErrorData, Option<RequestId>)> {
+        let line = std::mem::take(&mut self.line);
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let value: Value = serde_json::from_slice(&line)
+            .map_err(|error| (ErrorData::new(ErrorCode::PARSE_ERROR, format!("the line is not JSON: {error}"), None), None))?;
+        let id = value.get("id").and_then(|id| serde_json::from_value::<RequestId>(id.clone()).ok());
+        let is_request = value.get("method").is_some() && id.is_some();
+        match serde_json::from_value::<ClientJsonRpcMessage>(value) {
+            Ok(message) => {
+                self.begun |= is_request;
+                Ok(self.begun.then_some(message))
+            }
+            Err(error) => Err((ErrorData::invalid_request(format!("not a message of this protocol: {error}"), None), id)),
+        }
+    }
+}
+
+async fn write_line<W: AsyncWrite + Unpin>(output: &Mutex<W>, message: &ServerJsonRpcMessage) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut output = output.lock().await;
+    output.write_all(&line).await?;
+    output.flush().await
+}
+
+impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transport<RoleServer> for Lines<R, W> {
+    type Error = io::Error;
+
+    fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        let output = self.output.clone();
+        async move { write_line(&output, &message).await }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            if let Some(refusing) = &mut self.refusing {
+                refusing.await.ok()?.ok()?;
+                self.refusing = None;
+            }
+            let Some(whole) = self.read_line().await else {
+                if (self.nobody_reads)() {
+                    self.client_gone.cancel();
+                }
+                return None;
+            };
+            let refused = match whole {
+                true => match self.message() {
+                    Ok(Some(message)) => return Some(message),
+                    Ok(None) => continue,
+                    Err(refused) => refused,
+                },
+                false => {
+                    let text = format!("the message is longer than {LINE_MAX_BYTES} bytes");
+                    (ErrorData::new(ErrorCode::INVALID_REQUEST, text, None), None)
+                }
+            };
+            let (output, message) = (self.output.clone(), ServerJsonRpcMessage::error(refused.0, refused.1));
+            self.refusing = Some(tokio::spawn(async move { write_line(&output, &message).await }));
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        self.output.lock().await.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn replies(input: &[u8]) -> (Vec<String>, Vec<Value>) {
+        let mut output = Vec::new();
+        let mut lines = Lines::new(input, io::Cursor::new(Vec::new()), CancellationToken::new(), || false);
+        while let Some(message) = lines.receive().await {
+            output.push(serde_json::to_value(&message).expect("serialises")["method"].as_str().unwrap_or_default().to_owned());
+        }
+        let written = lines.output.lock().await.get_ref().clone();
+        let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        (output, written.map(|line| serde_json::from_slice(line).expect("JSON")).collect())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_said_and_the_next_line_is_heard() {
+        let mut input = b"{oops\n\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":3}\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n".to_vec();
+        input.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n");
+        input.extend_from_slice(&vec![b'x'; LINE_MAX_BYTES + 1]);
+        input.extend_from_slice(b"\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"id\":3,");
+        let (heard, said) = replies(&input).await;
+        assert_eq!(heard, ["ping", "ping"]);
+        let codes: Vec<i64> = said.iter().map(|reply| reply["error"]["code"].as_i64().expect("an error")).collect();
+        assert_eq!(codes, [-32700, -32600, -32600]);
+        assert_eq!(said[1]["id"], 7);
+    }
+}
