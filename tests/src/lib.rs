@@ -16,6 +16,7 @@ mod tools;
 pub use home::{Home, finish};
 pub use mcp::McpClient;
 pub use output::Output;
+pub use pool::binary;
 pub use shell::{open_shell, read_shell, type_line, write_shell};
 pub use small_disk::SmallDisk;
 pub use tmux::Tmux;

@@ -11,7 +11,11 @@ use pyro_store::{FileLock, file_identity};
 use crate::{ENVIRONMENT, MEM_MIB};
 
 /// Returns the binary under test: the one beside this test's own.
-pub(crate) fn binary() -> PathBuf {
+///
+/// # Panics
+/// It is not built.
+#[must_use]
+pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("this process has a binary");
     let binary = own.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("pyro");
     assert!(binary.is_file(), "`{}` is not built: run `cargo build -p pyro` (make test does)", binary.display());

@@ -85,5 +85,6 @@ pub use pyro_proto::error::{ErrorKind, Failure};
 pub use pyro_store::{Accelerator, Dirs, LabelKey, LabelValue, OutputStream, ServiceName, Settings, WorkspaceId, WorkspaceName};
 pub use run::OneShot;
 pub use service_logs::LogFollower;
+pub use time::now_rfc3339;
 pub use usage::{HostUsage, MachineUsage};
 pub use workspace::Workspace;

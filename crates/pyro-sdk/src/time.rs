@@ -8,6 +8,12 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Returns this moment in the form the answers show times in.
+#[must_use]
+pub fn now_rfc3339() -> String {
+    rfc3339(now_ms())
+}
+
 /// Writes milliseconds since 1970 as a date.
 pub(crate) fn rfc3339(milliseconds: i64) -> String {
     let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));

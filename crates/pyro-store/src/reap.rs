@@ -1,7 +1,9 @@
 //! Puts the registry right after processes have died, and removes what is due. Every client command runs it; it costs a lock attempt
 //! per machine.
 
-use crate::{Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, registry::now_ms, remove_if_present};
+use crate::{
+    Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, registry::now_ms, remove_if_present,
+};
 
 /// How long a fork may take: its checkpoint is removed after that, whoever made it.
 const FORK_MAX_MS: i64 = 15 * 60 * 1000;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod hosts;
 mod mcp;
 mod render;
 mod supervise;

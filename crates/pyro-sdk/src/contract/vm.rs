@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CommandAnswer, GuestCommand, NetworkPolicy, OpenPort, WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceExec, WorkspaceStatus,
-    operation::operation,
+    CommandAnswer, GuestCommand, NetworkPolicy, OpenPort, WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceExec,
+    WorkspaceStatus, operation::operation,
 };
 use crate::{
     limits::{MaxOutputBytes, MemMib, TimeoutSeconds, TtlSeconds, VcpuCount},
@@ -155,21 +155,21 @@ operation!(VmDelete => WorkspaceDeleted, "vm_delete", cli: [], python: Some("del
 operation!(VmStatus => WorkspaceStatus, "vm_status", cli: [], python: Some("status_vm"), mcp: Some("vm_status"), Full, Reads, Harmless,
     |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.status().await });
 operation!(VmNetworkInfo => VmNetwork, "vm_network_info", cli: [], python: Some("network_info_vm"), mcp: Some("vm_network_info"), Full, Reads,
-    Harmless, |request, pyro, _observer| async {
-        let status = pyro.workspace(&request.workspace).await?.status().await?;
-        Ok(VmNetwork {
-            workspace_id: status.workspace_id,
-            network_policy: status.network_policy,
-            published_ports: status.published_ports,
-        })
-    });
+Harmless, |request, pyro, _observer| async {
+    let status = pyro.workspace(&request.workspace).await?.status().await?;
+    Ok(VmNetwork {
+        workspace_id: status.workspace_id,
+        network_policy: status.network_policy,
+        published_ports: status.published_ports,
+    })
+});
 operation!(VmReapExpired => VmReaped, "vm_reap_expired", cli: [], python: Some("reap_expired"), mcp: Some("vm_reap_expired"), Full, Destroys,
-    Harmless, |_request, pyro, _observer| async {
-        let reaped = pyro.reap_now().await?;
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        Ok(VmReaped {
-            machine_count: count(reaped.machines),
-            workspace_count: count(reaped.workspaces),
-            layer_count: count(reaped.layers),
-        })
-    });
+Harmless, |_request, pyro, _observer| async {
+    let reaped = pyro.reap_now().await?;
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    Ok(VmReaped {
+        machine_count: count(reaped.machines),
+        workspace_count: count(reaped.workspaces),
+        layer_count: count(reaped.layers),
+    })
+});

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Top(commands::top::Arguments),
     Prepare(commands::prepare::Arguments),
     Doctor(commands::doctor::Arguments),
+    /// Connect the programs agents live in (Claude Code, Codex, opencode, Cursor, VS Code, Gemini CLI) to Pyro's MCP server
+    #[command(subcommand)]
+    Host(HostCommand),
     Demo(commands::demo::Arguments),
     /// See and free what Pyro takes on this host
     #[command(subcommand)]
@@ -94,6 +97,15 @@ pub(crate) enum WorkspaceCommand {
     Port(PortCommand),
     Events(commands::events::Arguments),
     Delete(commands::delete::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    Connect(commands::host_connect::Arguments),
+    Disconnect(commands::host_disconnect::Arguments),
+    PrintConfig(commands::host_print_config::Arguments),
+    Doctor(commands::host_doctor::Arguments),
+    Repair(commands::host_repair::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,6 +230,7 @@ impl Command {
             Self::Top(arguments) => arguments.json,
             Self::Prepare(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
+            Self::Host(command) => command.wants_json(),
             Self::System(SystemCommand::Df(arguments)) => arguments.json,
             Self::System(SystemCommand::Prune(arguments)) => arguments.json,
             Self::Config(commands::config::Arguments::Show { json }) => *json,
@@ -236,12 +249,25 @@ impl Command {
             | Self::Top(_)
             | Self::Prepare(_)
             | Self::Doctor(_)
+            | Self::Host(_)
             | Self::Demo(_)
             | Self::System(_)
             | Self::Config(_)
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Version(_) => FailureStyle::ByKind,
+        }
+    }
+}
+
+impl HostCommand {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Connect(arguments) => arguments.json,
+            Self::Disconnect(arguments) => arguments.json,
+            Self::PrintConfig(arguments) => arguments.json,
+            Self::Doctor(arguments) => arguments.json,
+            Self::Repair(arguments) => arguments.json,
         }
     }
 }

@@ -9,13 +9,18 @@ use pyro_sdk::{
     text::{TextError, WorkspacePathError},
 };
 
-use crate::render::Printer;
+use crate::{
+    hosts::{HostError, Surroundings},
+    render::Printer,
+};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// An operation failed.
     Pyro(pyro_sdk::Error),
+    /// A host's file could not be used.
+    Host(HostError),
     /// Our own output cannot be written.
     Output(std::io::Error),
     /// Something is not as this program believes.
@@ -25,6 +30,12 @@ pub(crate) enum Failure {
 impl From<pyro_sdk::Error> for Failure {
     fn from(error: pyro_sdk::Error) -> Self {
         Self::Pyro(error)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
     }
 }
 
@@ -72,6 +83,12 @@ impl Context {
     /// Returns this program's own file.
     pub(crate) fn binary(&self) -> Result<PathBuf, Failure> {
         std::env::current_exe().map_err(|error| Failure::Bug(format!("cannot find this program's own file: {error}")))
+    }
+
+    /// Returns what hosts' files are found by.
+    pub(crate) fn surroundings(&self) -> Result<Surroundings, Failure> {
+        let current = std::env::current_dir().map_err(|error| Failure::Bug(format!("cannot find the current folder: {error}")))?;
+        Ok(Surroundings::new(current, edge::process_variable))
     }
 
     pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {

@@ -20,8 +20,8 @@ use pyro_sdk::ErrorKind;
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
     arguments::{
-        Cli, Command, DiskCommand, EnvCommand, FileCommand, McpCommand, PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand,
-        SyncCommand, SystemCommand, WorkspaceCommand,
+        Cli, Command, DiskCommand, EnvCommand, FileCommand, HostCommand, McpCommand, PatchCommand, PortCommand, ServiceCommand,
+        ShellCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
     },
     context::{Context, Failure, Outcome},
 };
@@ -70,6 +70,10 @@ fn finish(printer: &Printer, style: FailureStyle, outcome: Outcome) -> ExitCode 
         Err(Failure::Pyro(error)) => {
             printer.failure(&error);
             exit_code(printer, style, &error)
+        }
+        Err(Failure::Host(error)) => {
+            printer.failure(&error);
+            ExitCode::from(error.kind().exit_code())
         }
         Err(Failure::Bug(text)) => printer.bug(&text),
         // Whoever read our output has had enough; there is nobody to tell.
@@ -158,6 +162,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Prepare(arguments) => commands::prepare::run(arguments, context).await,
         Command::Top(arguments) => commands::top::run(arguments, context).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
+        Command::Host(command) => dispatch_host(command, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context).await,
         Command::Mcp(McpCommand::Serve(arguments)) => commands::mcp_serve::run(*arguments, context).await,
         Command::Mcp(McpCommand::Tools(arguments)) => commands::mcp_tools::run(&arguments, context),
@@ -167,6 +172,16 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Completions(arguments) => commands::completions::run(arguments, context),
         Command::Man(arguments) => commands::man::run(arguments, context),
         Command::Version(arguments) => commands::version::run(arguments, context),
+    }
+}
+
+fn dispatch_host(command: HostCommand, context: &Context) -> Outcome {
+    match command {
+        HostCommand::Connect(arguments) => commands::host_connect::run(&arguments, context),
+        HostCommand::Disconnect(arguments) => commands::host_disconnect::run(&arguments, context),
+        HostCommand::PrintConfig(arguments) => commands::host_print_config::run(&arguments, context),
+        HostCommand::Doctor(arguments) => commands::host_doctor::run(&arguments, context),
+        HostCommand::Repair(arguments) => commands::host_repair::run(&arguments, context),
     }
 }
 

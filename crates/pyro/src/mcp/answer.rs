@@ -44,8 +44,7 @@ impl Refusal {
         let hint = in_tools(&self.hint, surface);
         let text = format!("{}: {}\nhint: {hint}", self.kind, self.message);
         let mut result = CallToolResult::error(vec![ContentBlock::text(text::capped(&text))]);
-        result.structured_content =
-            Some(json!({ "error": { "kind": self.kind, "message": text::capped(&self.message), "hint": hint } }));
+        result.structured_content = Some(json!({ "error": { "kind": self.kind, "message": text::capped(&self.message), "hint": hint } }));
         result
     }
 }
@@ -110,7 +109,10 @@ mod tests {
         let surface = Surface::Profile(Profile::Core);
         assert_eq!(in_tools("see `pyro workspace logs api`, or `pyro doctor`", surface), "see `workspace_logs`, or `pyro doctor`");
         assert_eq!(in_tools("start it with `pyro workspace start api`", surface), "start it with `pyro workspace start api`");
-        assert_eq!(in_tools("start it with `pyro workspace start api`", Surface::Profile(Profile::Full)), "start it with `workspace_start`");
+        assert_eq!(
+            in_tools("start it with `pyro workspace start api`", Surface::Profile(Profile::Full)),
+            "start it with `workspace_start`"
+        );
     }
 
     #[test]

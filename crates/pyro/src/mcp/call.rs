@@ -6,8 +6,8 @@ use std::time::Duration;
 use pyro_sdk::{
     Collected, ErrorKind, ExecEvent, Observer, Pyro, Stdin,
     contract::{
-        CommandAnswer, Definition, Entry, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun, WorkspaceCreate, WorkspaceExec,
-        WorkspaceFork,
+        CommandAnswer, Definition, Entry, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun, WorkspaceCreate,
+        WorkspaceExec, WorkspaceFork,
     },
     limits::MaxOutputBytes,
     text::{Signal, WorkspaceReference},
@@ -16,13 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    answer::Refusal,
-    environments,
-    schema::Object,
-    server::Server,
-    surface::Surface,
-};
+use super::{answer::Refusal, environments, schema::Object, server::Server, surface::Surface};
 
 /// When a call that waits answers at the latest, unless it says otherwise. Chat hosts give up at 60 s.
 const YIELD_AFTER_MS: u64 = 45_000;
@@ -119,7 +113,8 @@ impl Call<'_> {
         }
         Err(Refusal::limit(
             format!("there are {listed} workspaces, and this server makes no more than {maximum}"),
-            "delete one with `pyro workspace delete`, or use one that `pyro workspace list` shows; the operator set --max-workspaces".to_owned(),
+            "delete one with `pyro workspace delete`, or use one that `pyro workspace list` shows; the operator set --max-workspaces"
+                .to_owned(),
         ))
     }
 
@@ -236,7 +231,10 @@ fn to_value<T: Serialize>(answer: &T) -> Result<Value, Refusal> {
 fn parse<T: DeserializeOwned>(definition: &Definition, request: Value) -> Result<T, Refusal> {
     serde_json::from_value(request).map_err(|error| {
         let tool = definition.mcp.unwrap_or_default();
-        Refusal::invalid(format!("the arguments of {tool} do not follow its schema: {error}"), "correct the arguments and call again".to_owned())
+        Refusal::invalid(
+            format!("the arguments of {tool} do not follow its schema: {error}"),
+            "correct the arguments and call again".to_owned(),
+        )
     })
 }
 

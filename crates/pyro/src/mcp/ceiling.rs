@@ -85,7 +85,8 @@ impl Ceiling {
             return Ok(());
         }
         let resolved = resolve(path);
-        let inside = |folder: &PathBuf| resolved.as_ref().is_some_and(|path| path.starts_with(resolve(folder).as_deref().unwrap_or(folder)));
+        let inside =
+            |folder: &PathBuf| resolved.as_ref().is_some_and(|path| path.starts_with(resolve(folder).as_deref().unwrap_or(folder)));
         if self.host_folders.iter().any(inside) {
             return Ok(());
         }

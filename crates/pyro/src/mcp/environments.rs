@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use pyro_sdk::{
-    EnvironmentName, ErrorKind, Observer, Pyro,
-    contract::EnvironmentPull,
-};
+use pyro_sdk::{EnvironmentName, ErrorKind, Observer, Pyro, contract::EnvironmentPull};
 
 use super::answer::Refusal;
 

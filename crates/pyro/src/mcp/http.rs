@@ -157,9 +157,8 @@ impl Token {
             return Self::given(&text.to_string_lossy(), &format!("the token in `{TOKEN_VARIABLE}`"));
         }
         let runtime = context.pyro()?.dirs().runtime.clone();
-        Self::make(&runtime).map_err(|error| {
-            failure(ErrorKind::Io, format!("cannot write a token file into `{}`", runtime.display()), error.to_string())
-        })
+        Self::make(&runtime)
+            .map_err(|error| failure(ErrorKind::Io, format!("cannot write a token file into `{}`", runtime.display()), error.to_string()))
     }
 
     fn given(text: &str, what: &str) -> Result<Self, Failure> {

@@ -7,13 +7,37 @@ use super::words;
 
 /// Words that mark a field as one of the full profile, in a request as in an answer.
 const FULL_WORDS: [&str; 14] = [
-    "network", "secret", "secrets", "shell", "shells", "service", "services", "snapshot", "snapshots", "disk", "port", "ports", "published",
+    "network",
+    "secret",
+    "secrets",
+    "shell",
+    "shells",
+    "service",
+    "services",
+    "snapshot",
+    "snapshots",
+    "disk",
+    "port",
+    "ports",
+    "published",
     "against",
 ];
 /// Fields of answers that a schema tells although the answer has too many to tell them all.
 const TELLING: [&str; 14] = [
-    "workspace_id", "name", "state", "exit_code", "stdout", "stderr", "sequence", "timed_out", "truncated", "environment", "expires_at",
-    "left_out_count", "service_name", "outcome",
+    "workspace_id",
+    "name",
+    "state",
+    "exit_code",
+    "stdout",
+    "stderr",
+    "sequence",
+    "timed_out",
+    "truncated",
+    "environment",
+    "expires_at",
+    "left_out_count",
+    "service_name",
+    "outcome",
 ];
 /// Fields up to which a schema tells them all.
 const TOLD_WHOLE: usize = 12;

@@ -9,7 +9,8 @@ use pyro_sdk::{EnvironmentName, Pyro};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        Tool,
     },
     service::RequestContext,
 };
@@ -94,7 +95,10 @@ impl Server {
         let opened = self.0.pyro.get_or_try_init(|| async { self.0.context.pyro() }).await;
         opened.cloned().map_err(|failure| match failure {
             Failure::Pyro(error) => error.into(),
-            Failure::Output(error) => Refusal::of_kind(pyro_sdk::ErrorKind::Io, error.to_string(), "check the host with `pyro doctor`".to_owned()),
+            Failure::Output(error) => {
+                Refusal::of_kind(pyro_sdk::ErrorKind::Io, error.to_string(), "check the host with `pyro doctor`".to_owned())
+            }
+            Failure::Host(error) => Refusal::of_kind(error.kind(), error.to_string(), error.hint()),
             Failure::Bug(text) => Refusal::of_kind(pyro_sdk::ErrorKind::Internal, text, pyro_sdk::ErrorKind::Internal.hint().to_owned()),
         })
     }
@@ -166,7 +170,11 @@ impl ServerHandler for Server {
             .with_instructions(self.instructions())
     }
 
-    async fn list_tools(&self, _request: Option<PaginatedRequestParams>, _context: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
         Ok(ListToolsResult::with_all_items(self.0.tools.clone()))
     }
 

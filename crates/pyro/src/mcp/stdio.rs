@@ -198,7 +198,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_read_is_said_and_the_next_line_is_heard() {
-        let mut input = b"{oops\n\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":3}\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n".to_vec();
+        let mut input =
+            b"{oops\n\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":3}\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n"
+                .to_vec();
         input.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n");
         input.extend_from_slice(&vec![b'x'; LINE_MAX_BYTES + 1]);
         input.extend_from_slice(b"\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"id\":3,");

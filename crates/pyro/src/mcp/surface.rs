@@ -69,8 +69,7 @@ impl Mode {
 
     /// Tells whether a core tool does not belong to it.
     fn lacks(self, tool: &str) -> bool {
-        const WRITERS: [&str; 4] =
-            ["workspace_file_write", "workspace_file_replace", "workspace_patch_apply", "workspace_sync_push"];
+        const WRITERS: [&str; 4] = ["workspace_file_write", "workspace_file_replace", "workspace_patch_apply", "workspace_sync_push"];
         self == Self::Inspect && WRITERS.contains(&tool)
     }
 
@@ -269,15 +268,16 @@ mod tests {
         let core = names(Surface::Profile(Profile::Core));
         assert_eq!(names(Surface::Mode(Mode::ReproFix)), core);
         let inspect = names(Surface::Mode(Mode::Inspect));
-        assert!(inspect.is_subset(&core) && !inspect.iter().any(|name| name.contains("write") || name.contains("patch") || name.contains("push")));
+        assert!(
+            inspect.is_subset(&core)
+                && !inspect.iter().any(|name| name.contains("write") || name.contains("patch") || name.contains("push"))
+        );
         let cold = names(Surface::Mode(Mode::ColdStart));
         assert!(core.is_subset(&cold) && cold.contains("service_start") && !cold.contains("shell_open"));
         let review = names(Surface::Mode(Mode::ReviewEval));
         assert!(review.contains("shell_read") && review.contains("snapshot_create") && !review.contains("service_start"));
         let reset = Surface::Mode(Mode::ReviewEval).find("workspace_reset").expect("core");
-        let has = |surface: Surface, field| {
-            surface.arguments(reset, &ServerOptions::default())["properties"].get(field).is_some()
-        };
+        let has = |surface: Surface, field| surface.arguments(reset, &ServerOptions::default())["properties"].get(field).is_some();
         assert!(has(Surface::Mode(Mode::ReviewEval), "snapshot") && !has(Surface::Mode(Mode::ReproFix), "snapshot"));
     }
 }

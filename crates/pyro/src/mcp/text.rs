@@ -19,9 +19,9 @@ pub(super) fn of(tool: &str, answer: &Value) -> String {
         "workspace_summary" => string(answer, "markdown").to_owned(),
         "workspace_file_read" | "workspace_disk_read" => file(answer),
         "workspace_file_list" | "workspace_disk_list" => lines(answer, "entries", entry),
-        "workspace_file_search" => lines(answer, "matches", |found| {
-            format!("{}:{}: {}", string(found, "path"), found["line"], string(found, "text"))
-        }),
+        "workspace_file_search" => {
+            lines(answer, "matches", |found| format!("{}:{}: {}", string(found, "path"), found["line"], string(found, "text")))
+        }
         "workspace_diff" => diff(answer),
         "workspace_create" | "workspace_status" | "workspace_update" | "workspace_reset" | "workspace_start" | "workspace_stop"
         | "vm_create" | "vm_start" | "vm_stop" | "vm_status" => status(answer),

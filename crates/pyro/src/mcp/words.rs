@@ -98,16 +98,24 @@ const STORIES: &[(Mode, &str, &str)] = &[
         "First step: create an isolated Linux VM holding the project in /workspace. Then reproduce the failure, fix it, run the same command \
          again, and take the diff.",
     ),
-    (Mode::ReproFix, "workspace_exec", "Run the failing command, and after the fix the very same one. As root in /workspace; each call is a \
-         new process. If it answers state \"running\", go on with `workspace_exec_wait` or end it with `workspace_exec_kill`."),
+    (
+        Mode::ReproFix,
+        "workspace_exec",
+        "Run the failing command, and after the fix the very same one. As root in /workspace; each call is a \
+         new process. If it answers state \"running\", go on with `workspace_exec_wait` or end it with `workspace_exec_kill`.",
+    ),
     (Mode::ReproFix, "workspace_diff", "The fix as a patch. After `workspace_reset` it must be empty."),
     (
         Mode::Inspect,
         "workspace_create",
         "Create an isolated, offline Linux VM to look at files nobody trusts. Read and search before running anything.",
     ),
-    (Mode::Inspect, "workspace_exec", "Run the smallest command that answers the question; read files with `workspace_file_read` instead. If \
-         it answers state \"running\", go on with `workspace_exec_wait` or end it with `workspace_exec_kill`."),
+    (
+        Mode::Inspect,
+        "workspace_exec",
+        "Run the smallest command that answers the question; read files with `workspace_file_read` instead. If \
+         it answers state \"running\", go on with `workspace_exec_wait` or end it with `workspace_exec_kill`.",
+    ),
     (Mode::Inspect, "workspace_export", "Copy the report, and only that, to the host."),
     (
         Mode::ColdStart,
@@ -291,7 +299,8 @@ mod tests {
             })
             .collect();
         let known = |tool: &str, field: &str| fields.iter().any(|(of, name)| (tool == "*" || of == tool) && name == field);
-        for (tool, field) in FIELDS.iter().map(|(tool, field, _)| (tool, field)).chain(NEEDLESS.iter().chain(OPTIONAL).map(|(a, b)| (a, b))) {
+        for (tool, field) in FIELDS.iter().map(|(tool, field, _)| (tool, field)).chain(NEEDLESS.iter().chain(OPTIONAL).map(|(a, b)| (a, b)))
+        {
             assert!(known(tool, field), "{tool}.{field}");
         }
     }

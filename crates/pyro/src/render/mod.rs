@@ -1,6 +1,7 @@
 //! The only printer. Data goes to standard output, everything else to standard error; nothing is coloured.
 
 mod answers;
+mod hosts;
 mod live;
 mod plain;
 mod processes;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     answers::{check_lines, command_line, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
+    hosts::{host_reports, host_snippets},
     live::{LiveOutput, Stream},
     plain::{plain, plain_lines},
     processes::{event, ports, ports_in_brief, service, services, shells},
@@ -28,6 +30,27 @@ pub(crate) use self::{
     tools::tools,
     trees::{applied, diff_stat, files, forks, matches, patched, snapshots, summary},
 };
+
+/// A failure that can be told: what failed and why are its text and its sources.
+pub(crate) trait Told: std::error::Error {
+    fn kind(&self) -> ErrorKind;
+    fn hint(&self) -> String;
+
+    /// Returns the texts of the causes, outermost first.
+    fn causes(&self) -> Vec<String> {
+        std::iter::successors(self.source(), |cause| cause.source()).map(ToString::to_string).collect()
+    }
+}
+
+impl Told for Error {
+    fn kind(&self) -> ErrorKind {
+        self.kind()
+    }
+
+    fn hint(&self) -> String {
+        self.hint()
+    }
+}
 
 /// Prints, in the form the command was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +116,7 @@ impl Printer {
     }
 
     /// Prints a failure in the form people read, or as an object.
-    pub(crate) fn failure(&self, error: &Error) {
+    pub(crate) fn failure(&self, error: &impl Told) {
         if self.json {
             // Nobody is left to tell when this cannot be written.
             drop(self.content(&json_text(&failure_object(error))));
@@ -191,7 +214,7 @@ fn field(value: &Value) -> String {
 }
 
 /// Writes a failure in three parts: what failed, why, and what to type next.
-pub(crate) fn failure_text(error: &Error) -> String {
+pub(crate) fn failure_text(error: &impl Told) -> String {
     let mut text = format!("error: {}\n", one_line(error));
     for cause in error.causes() {
         let mut lines = cause.lines();
@@ -208,7 +231,7 @@ fn one_line(text: &impl Display) -> String {
     text.to_string().replace('\n', " ")
 }
 
-fn failure_object(error: &Error) -> Value {
+fn failure_object(error: &impl Told) -> Value {
     json!({ "error": { "kind": error.kind().code(), "message": error.to_string(), "causes": error.causes(), "hint": error.hint() } })
 }
 
@@ -228,9 +251,9 @@ mod tests {
                 message: format!("cannot start workspace `api` ({})", kind.code()),
                 causes: vec!["first cause".into(), "second cause\nwith two lines".into()],
             };
-            text.push_str(&format!("$ exit code {}\n{}\n", kind.exit_code(), failure_text(&failure.into())));
+            text.push_str(&format!("$ exit code {}\n{}\n", kind.exit_code(), failure_text(&Error::from(failure))));
         }
-        text.push_str(&json_text(&failure_object(&Failure::message(ErrorKind::NotFound, "there is no workspace `x`").into())));
+        text.push_str(&json_text(&failure_object(&Error::from(Failure::message(ErrorKind::NotFound, "there is no workspace `x`")))));
         check_file("crates/pyro/tests/snapshots/errors.txt", &text);
     }
 

@@ -1,0 +1,87 @@
+//! Shows a change of text as a unified difference, for people: what looks like another server's secret beside it is not shown.
+
+use std::ops::Range;
+
+use imara_diff::{Algorithm, Diff, Hunk, InternedInput};
+
+/// Lines shown around a change.
+const CONTEXT: u32 = 2;
+/// Words in the name of what a shared screen, or a model that runs this command, should not be shown.
+const SECRET_WORDS: [&str; 6] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "AUTH", "BEARER"];
+
+/// Writes the hunks that make `after` of `before`.
+pub(super) fn difference(before: &str, after: &str) -> String {
+    let input = InternedInput::new(before, after);
+    let mut diff = Diff::compute(Algorithm::Histogram, &input);
+    diff.postprocess_lines(&input);
+    let hunks: Vec<Hunk> = diff.hunks().collect();
+    let length = u32::try_from(input.before.len()).unwrap_or(u32::MAX);
+    let line = |token: Option<&imara_diff::Token>| token.map_or("", |token| input.interner[*token]);
+    let mut text = String::new();
+    let mut write = |mark: char, line: &str| {
+        text.push(mark);
+        text.push_str(line);
+        if mark != '@' && !line.ends_with('\n') {
+            text.push('\n');
+        }
+    };
+    // Changes whose surroundings touch are shown together.
+    for group in hunks.chunk_by(|one, next| next.before.start - one.before.end <= 2 * CONTEXT) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let lead = first.before.start.min(CONTEXT);
+        let tail = (length - last.before.end).min(CONTEXT);
+        let old = first.before.start - lead..last.before.end + tail;
+        let new = first.after.start - lead..last.after.end + tail;
+        write('@', &format!("@ -{} +{} @@\n", place(&old), place(&new)));
+        let mut at = old.start;
+        for hunk in group {
+            (at..hunk.before.start).for_each(|position| write(' ', &without_secret(line(input.before.get(position as usize)))));
+            hunk.before.clone().for_each(|position| write('-', line(input.before.get(position as usize))));
+            hunk.after.clone().for_each(|position| write('+', line(input.after.get(position as usize))));
+            at = hunk.before.end;
+        }
+        (at..old.end).for_each(|position| write(' ', &without_secret(line(input.before.get(position as usize)))));
+    }
+    text
+}
+
+fn place(lines: &Range<u32>) -> String {
+    // Nothing has no first line: the one before it is named.
+    let start = if lines.is_empty() { lines.start } else { lines.start + 1 };
+    format!("{start},{}", lines.len())
+}
+
+/// Hides the value of a line whose name speaks of a secret.
+fn without_secret(line: &str) -> String {
+    let upper = line.to_ascii_uppercase();
+    let secret = SECRET_WORDS.iter().any(|word| upper.contains(word));
+    match line.find([':', '=']).filter(|_| secret) {
+        Some(at) => format!("{} …\n", &line[..=at]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_shown_with_what_is_around_them() {
+        assert_eq!(difference("a\n", "a\n"), "");
+        assert_eq!(difference("", "a\nb\n"), "@@ -0,0 +1,2 @@\n+a\n+b\n");
+        let before = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10";
+        assert_eq!(
+            difference(before, "1\n2\n3\nx\n5\n6\n7\n8\n9\n10\n"),
+            "@@ -2,5 +2,5 @@\n 2\n 3\n-4\n+x\n 5\n 6\n@@ -8,3 +8,3 @@\n 8\n 9\n-10\n+10\n"
+        );
+    }
+
+    #[test]
+    fn secrets_beside_a_change_are_hidden_and_the_change_is_not() {
+        let before = "API_KEY: \"k\"\nold\n  auth_token = \"t\"\nbare KEY\n";
+        assert_eq!(
+            difference(before, &before.replace("old", "KEY: new")),
+            "@@ -1,4 +1,4 @@\n API_KEY: …\n-old\n+KEY: new\n   auth_token = …\n bare KEY\n"
+        );
+    }
+}
