@@ -22,6 +22,7 @@ demo: build ## Play the story on real machines, with timings
 
 test: ## Run all tests, in real guests
 	@script/install-dependencies --test
+	@script/install-test-clients
 	$(CARGO) build --workspace
 	script/test $(TEST_FLAGS)
 

@@ -95,8 +95,15 @@ impl Home {
     /// Returns `pyro ARGUMENTS`, not started yet.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = pool::command(&pool::binary(), &self.folder);
+        let mut command = self.program(&pool::binary());
         command.args(arguments);
+        command
+    }
+
+    /// Returns another program's command, not started yet, with the same environment: a `pyro` it starts finds this home.
+    #[must_use]
+    pub fn program(&self, program: &Path) -> Command {
+        let mut command = pool::command(program, &self.folder);
         for (name, value) in &self.settings {
             command.env(name, value);
         }

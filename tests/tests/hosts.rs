@@ -1,7 +1,6 @@
 //! The hosts' own programs, with what `pyro host connect` wrote for them. They run offline, in a home of each test's own.
 //!
-//! `script/install-dependencies --test` brings them; where there is no npm these stories are skipped, and say so. No guest is started: a
-//! server's list of tools needs none.
+//! `script/install-test-clients` brings them. No guest is started: a server's list of tools needs none.
 
 use std::{
     path::Path,
@@ -17,19 +16,14 @@ struct User {
 }
 
 impl User {
-    /// Makes one, unless the programs are not installed.
-    fn new() -> Option<Self> {
+    fn new() -> Self {
         let binary = binary();
         let programs = binary.ancestors().map(|folder| folder.join("host-programs")).find(|folder| folder.join("installed").exists());
-        let Some(programs) = programs else {
-            println!("skipped: the hosts' programs are not there: `script/install-dependencies --test` installs them with npm");
-            return None;
-        };
-        #[expect(clippy::disallowed_methods, reason = "a test's own search for Node, which one of the hosts runs on")]
-        let path = format!("{}:{}", programs.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let programs = programs.expect("the hosts' programs are installed: run `script/install-test-clients`");
+        let path = format!("{}:/usr/bin:/bin", programs.join("bin").display());
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("project")).expect("writable");
-        Some(Self { folder, path })
+        Self { folder, path }
     }
 
     fn home(&self) -> &Path {
@@ -84,7 +78,7 @@ fn line<'a>(text: &'a str, word: &str) -> &'a str {
 
 #[test]
 fn claude_code_starts_the_server_and_keeps_its_file() {
-    let Some(user) = User::new() else { return };
+    let user = User::new();
     user.connect("claude-code");
     let listed = user.host("claude", &["mcp", "list"]);
     assert!(line(&listed, "pyro: ").contains("Connected"), "{listed}");
@@ -99,7 +93,7 @@ fn claude_code_starts_the_server_and_keeps_its_file() {
 
 #[test]
 fn claude_code_asks_before_it_starts_a_projects_server() {
-    let Some(user) = User::new() else { return };
+    let user = User::new();
     let told = user.pyro(&["connect", "claude-code", "--scope", "project"]).ok();
     assert!(told.stderr.contains("asks each user once"), "{}", told.stderr);
     let listed = user.host("claude", &["mcp", "list"]);
@@ -108,7 +102,7 @@ fn claude_code_asks_before_it_starts_a_projects_server() {
 
 #[test]
 fn codex_knows_the_server() {
-    let Some(user) = User::new() else { return };
+    let user = User::new();
     user.connect("codex");
     let listed = user.host("codex", &["mcp", "list"]);
     assert!(line(&listed, "mcp serve").contains("enabled"), "{listed}");
@@ -120,7 +114,7 @@ fn codex_knows_the_server() {
 
 #[test]
 fn opencode_starts_the_server_in_both_forms() {
-    let Some(user) = User::new() else { return };
+    let user = User::new();
     user.connect("opencode");
     let listed = user.host("opencode", &["mcp", "list"]);
     assert!(line(&listed, "pyro").contains("connected"), "{listed}");
@@ -134,7 +128,7 @@ fn opencode_starts_the_server_in_both_forms() {
 
 #[test]
 fn gemini_starts_the_server_in_a_folder_that_is_trusted() {
-    let Some(user) = User::new() else { return };
+    let user = User::new();
     user.connect("gemini");
     let listed = user.host("gemini", &["mcp", "list"]);
     assert!(line(&listed, "pyro: ").contains("Disabled") && listed.contains("untrusted"), "{listed}");

@@ -55,7 +55,8 @@ fn commands_yield_go_on_and_die_with_a_cancelled_call() {
     let home = Home::new();
     let client = McpClient::connect(&home, &["--no-project-source"]);
     let made = client.call("workspace_create", small(json!({ "name": "w" })));
-    let yielded = client.call("workspace_exec", json!({ "workspace": "w", "command": "echo begun; sleep 4; echo done", "yield_after_ms": 1000 }));
+    let yielded =
+        client.call("workspace_exec", json!({ "workspace": "w", "command": "echo begun; sleep 4; echo done", "yield_after_ms": 1000 }));
     assert_eq!((&yielded["state"], &yielded["stdout"]), (&json!("running"), &json!("begun\n")));
     // A running command blocks no other call.
     assert_eq!(client.call("workspace_exec", json!({ "workspace": "w", "command": "true" }))["exit_code"], 0);
@@ -64,7 +65,8 @@ fn commands_yield_go_on_and_die_with_a_cancelled_call() {
 
     let running = client.send_call("workspace_exec", json!({ "workspace": "w", "command": ["sleep", "4321"] }));
     let sleeps = |client: &McpClient| {
-        let count = client.call("workspace_exec", json!({ "workspace": "w", "command": "grep -lz '^432[1]$' /proc/[0-9]*/cmdline | wc -l" }));
+        let count =
+            client.call("workspace_exec", json!({ "workspace": "w", "command": "grep -lz '^432[1]$' /proc/[0-9]*/cmdline | wc -l" }));
         count["stdout"].as_str().expect("text").trim().to_owned()
     };
     eventually("the command runs", 20, || sleeps(&client) == "1");
@@ -145,7 +147,8 @@ fn a_model_cannot_get_more_than_the_operator_allows() {
         ["--no-project-source", "--max-workspaces", "1", "--max-mem-mib", "256", "--max-network-policy", "off", "--host-folder", &folder];
     let client = McpClient::connect(&home, &[&arguments[..], &["--environment", ENVIRONMENT]].concat());
     let tools = client.request("tools/list", json!({}));
-    let create = tools["result"]["tools"].as_array().expect("a list").iter().find(|tool| tool["name"] == "workspace_create").expect("offered");
+    let create =
+        tools["result"]["tools"].as_array().expect("a list").iter().find(|tool| tool["name"] == "workspace_create").expect("offered");
     let fields = &create["inputSchema"]["properties"];
     assert_eq!((&fields["mem_mib"]["maximum"], &fields["mem_mib"]["default"]), (&json!(256), &json!(256)));
     assert!(fields.get("environment").is_none() && fields.get("network_policy").is_none(), "{fields}");

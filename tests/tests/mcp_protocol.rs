@@ -56,7 +56,10 @@ fn broken_messages_are_answered_by_the_right_errors_and_lose_nothing() {
     }
     assert_eq!(client.request("no/such", json!({}))["error"]["code"], -32601);
     assert_eq!(client.request("tools/call", json!({ "name": 5 }))["error"]["code"].as_i64().map(|code| code < 0), Some(true));
-    assert_eq!(client.request("tools/call", json!({ "name": "vm_run", "arguments": [1] }))["error"]["code"].as_i64().map(|code| code < 0), Some(true));
+    assert_eq!(
+        client.request("tools/call", json!({ "name": "vm_run", "arguments": [1] }))["error"]["code"].as_i64().map(|code| code < 0),
+        Some(true)
+    );
     let refusals = || client.others().iter().filter(|message| message["error"]["code"].as_i64().is_some()).count();
     eventually("each broken line is answered", 10, || refusals() >= 6);
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
@@ -79,7 +82,7 @@ fn a_client_that_does_not_read_holds_up_nobody_but_itself() {
     let me = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "deaf", "version": "1" } });
     say(json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": me }));
     say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-    const CALLS: u64 = 40;
+    const CALLS: u64 = 12;
     for id in 2..2 + CALLS {
         let arguments = json!({ "workspace": workspace, "command": "head -c 60000 /dev/zero | tr '\\0' x" });
         say(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "workspace_exec", "arguments": arguments } }));
@@ -129,7 +132,10 @@ impl HttpServer {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("settable");
         let body = body.to_string();
-        let mut head = format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!(
+            "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
         if !headers.iter().any(|(name, _)| *name == "Host") {
             head.push_str(&format!("Host: {}\r\n", self.address));
         }

@@ -33,7 +33,10 @@ fn created(client: &McpClient) -> Value {
 }
 
 fn listed(client: &McpClient) -> String {
-    let found = client.call("workspace_exec", json!({ "workspace": "w", "command": "cd /workspace && find . -type f -not -path './.git/*' | sort | tr '\\n' ' '" }));
+    let found = client.call(
+        "workspace_exec",
+        json!({ "workspace": "w", "command": "cd /workspace && find . -type f -not -path './.git/*' | sort | tr '\\n' ' '" }),
+    );
     found["stdout"].as_str().expect("text").trim().to_owned()
 }
 
@@ -57,7 +60,8 @@ fn a_messy_checkout_around_the_server_is_taken_and_what_is_not_is_told() {
     let client = McpClient::start_command(command);
     let _ = client.hello("2025-11-25");
     let tools = client.request("tools/list", json!({}))["result"]["tools"].clone();
-    let told = tools.as_array().expect("a list").iter().find(|tool| tool["name"] == "workspace_create").expect("offered")["description"].clone();
+    let told =
+        tools.as_array().expect("a list").iter().find(|tool| tool["name"] == "workspace_create").expect("offered")["description"].clone();
     assert!(told.as_str().is_some_and(|text| text.contains(&checkout.display().to_string())), "{told}");
     let answer = client.call_any("workspace_create", json!({ "environment": ENVIRONMENT, "mem_mib": 256, "name": "w" }));
     assert_eq!(answer["result"]["isError"], false, "{answer}");

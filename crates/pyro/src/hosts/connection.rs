@@ -15,11 +15,14 @@ use super::{
 /// Longest name of an entry. Hosts put it before the names of tools, which models' APIs cap at 64 characters.
 const NAME_MAXIMUM: usize = 32;
 
+/// Looks a variable of the process up.
+type Lookup = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// What commands are told of the process they run in.
 pub(crate) struct Surroundings {
     /// The folder projects' files are in.
     pub(crate) current: PathBuf,
-    lookup: Box<dyn Fn(&str) -> Option<OsString>>,
+    lookup: Lookup,
 }
 
 impl std::fmt::Debug for Surroundings {

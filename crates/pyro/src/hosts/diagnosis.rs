@@ -97,7 +97,7 @@ fn check_program(report: &mut Report, surroundings: &Surroundings) {
     let host = report.connection.host;
     match program::find(host.programs(), surroundings) {
         Some(path) => {
-            let version = program::version(&path).map_or_else(|| "it does not tell its version".to_owned(), |version| version);
+            let version = program::version(&path).unwrap_or_else(|| "it does not tell its version".to_owned());
             report.add("program", CheckStatus::Ok, format!("{}: {version}", path.display()), None);
         }
         None => {

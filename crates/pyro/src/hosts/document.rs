@@ -19,7 +19,7 @@ pub(crate) enum Syntax {
 #[derive(Debug)]
 pub(super) enum Document {
     Json(JsonDocument),
-    Toml(TomlDocument),
+    Toml(Box<TomlDocument>),
 }
 
 impl Document {
@@ -27,7 +27,7 @@ impl Document {
     pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Self, Malformed> {
         Ok(match syntax {
             Syntax::Json(dialect) => Self::Json(JsonDocument::parse(text, dialect)?),
-            Syntax::Toml => Self::Toml(TomlDocument::parse(text)?),
+            Syntax::Toml => Self::Toml(Box::new(TomlDocument::parse(text)?)),
         })
     }
 

@@ -84,7 +84,7 @@ impl Shape {
     }
 
     /// Returns the keys that lead to the entry.
-    pub(super) fn path<'a>(self, name: &'a str) -> Vec<&'a str> {
+    pub(super) fn path(self, name: &str) -> Vec<&str> {
         self.container().iter().copied().chain([name]).collect()
     }
 
@@ -128,10 +128,8 @@ impl Shape {
         let texts = |value: &Value| -> Vec<String> {
             value.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
         };
-        let mut words = match entry.get("command")? {
-            Value::String(command) => vec![command.clone()],
-            other => texts(other),
-        };
+        let command = entry.get("command")?;
+        let mut words = command.as_str().map_or_else(|| texts(command), |command| vec![command.to_owned()]);
         words.extend(entry.get("args").map(texts).unwrap_or_default());
         let variables = entry.get("env").or_else(|| entry.get("environment")).and_then(Value::as_object);
         let environment = variables.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));

@@ -22,8 +22,8 @@ use super::{answer::Refusal, environments, schema::Object, server::Server, surfa
 const YIELD_AFTER_MS: u64 = 45_000;
 /// How long a one-shot command has unless the call says otherwise: with a machine's start it stays below the yield time.
 const RUN_TIMEOUT_SECONDS: u64 = 40;
-/// How long a killed command's end is waited for.
-const KILL_GRACE: Duration = Duration::from_secs(5);
+/// How long a killed command's end is waited for: its guest may be busy, and translated.
+const KILL_GRACE: Duration = Duration::from_secs(10);
 
 /// A call on its way.
 pub(super) struct Call<'a> {
