@@ -43,6 +43,8 @@ pub(crate) enum Section {
     TimeTravel,
     /// A web server in the guest, reached through a published port
     Ports,
+    /// The MCP server, against the SDK
+    Mcp,
     /// Sizes, and what is paid once
     Footprint,
     /// Many workspaces that do nothing
@@ -50,8 +52,18 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 9] =
-        [Self::Create, Self::Lab, Self::Exec, Self::Stream, Self::Files, Self::TimeTravel, Self::Ports, Self::Footprint, Self::Idle];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Create,
+        Self::Lab,
+        Self::Exec,
+        Self::Stream,
+        Self::Files,
+        Self::TimeTravel,
+        Self::Ports,
+        Self::Mcp,
+        Self::Footprint,
+        Self::Idle,
+    ];
 }
 
 /// How much is measured.

@@ -170,7 +170,37 @@ fn a_model_cannot_get_more_than_the_operator_allows() {
     let refused = client.call_failing("workspace_sync_push", json!({ "workspace": "one", "source": "/etc" }));
     assert!(refused.starts_with("permission_denied:"), "{refused}");
     let _ = client.call("workspace_export", export(format!("{folder}/f")));
+    // A guest's link in the place of the folder would lead anywhere from then on.
+    let _ = client.call("workspace_exec", json!({ "workspace": "one", "command": "ln -s /etc l" }));
+    let link = json!({ "workspace": "one", "path": "l", "output": folder, "force": true });
+    let refused = client.call_failing("workspace_export", link);
+    assert!(refused.starts_with("permission_denied:") && inside.join("f").is_file(), "{refused}");
+    let link = json!({ "workspace": "one", "path": "l", "output": format!("{folder}/l") });
+    let _ = client.call("workspace_export", link);
+    let refused = client.call_failing("workspace_sync_push", json!({ "workspace": "one", "source": format!("{folder}/l") }));
+    assert!(refused.starts_with("permission_denied:"), "{refused}");
+    for odd in [json!("256"), json!(-1), json!(256.5), json!([256]), json!(1e20)] {
+        let refused = client.call_failing("vm_create", json!({ "mem_mib": odd }));
+        assert!(refused.starts_with("invalid_argument:"), "{odd}: {refused}");
+    }
     let _ = client.call("workspace_delete", json!({ "workspace": "one" }));
+    assert!(client.close().success());
+
+    // What somebody else has made is held to the limits, too.
+    let outside = home.path().join("outside");
+    fs::create_dir_all(&outside).expect("writable");
+    let other = home.create(&["--seed-path", &outside.to_string_lossy(), "--network-policy", "published-ports"]);
+    let flags = ["--no-project-source", "--max-network-policy", "off", "--host-folder", &folder, "--allow-apply"];
+    let client = McpClient::connect(&home, &flags);
+    assert_eq!(client.call_any("port_publish", json!({ "workspace": other, "port": "80" }))["error"]["code"], -32602);
+    let service = json!({ "workspace": other, "name": "s", "command": "true", "publish": ["80"] });
+    assert!(client.call_failing("service_start", service).contains("no field publish"));
+    let fork = client.call_failing("workspace_fork", json!({ "workspace": other }));
+    assert!(fork.starts_with("limit_exceeded:"), "{fork}");
+    let _ = client.call("workspace_file_write", json!({ "workspace": other, "path": "new", "text": "x" }));
+    let apply = client.call_failing("workspace_apply", json!({ "workspace": other }));
+    assert!(apply.starts_with("permission_denied:") && fs::read_dir(&outside).expect("readable").count() == 0, "{apply}");
+    let _ = client.call("workspace_delete", json!({ "workspace": other }));
     assert!(client.close().success());
     home.assert_nothing_left();
 }

@@ -6,6 +6,7 @@ mod files;
 mod footprint;
 mod idle;
 mod lab;
+mod mcp;
 mod ports;
 mod stream;
 mod time_travel;
@@ -75,6 +76,7 @@ async fn measure(arguments: &Arguments, run: &Path) -> Result<()> {
             Section::Files => files::measure(&bench, &mut report).await?,
             Section::TimeTravel => time_travel::measure(&bench, &mut report).await?,
             Section::Ports => ports::measure(&bench, &mut report).await?,
+            Section::Mcp => mcp::measure(&bench, &mut report).await?,
             Section::Footprint => footprint::measure(&bench, &mut report).await?,
             Section::Idle => idle::measure(&bench, &mut report).await?,
         }

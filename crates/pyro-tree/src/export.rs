@@ -2,7 +2,8 @@
 //!
 //! Everything is written to a folder `.NAME.pyro-…` beside the output, through no link (see `beneath`), and moved into place by the last
 //! call. An exporter that is dropped before, or fails, removes it. What is replaced with `force` is swapped out by one `renameat2`, so at
-//! any moment the output is the old or the new one. Links are written as links; what they point to is not looked at.
+//! any moment the output is the old or the new one. Only what is exported anew is ever replaced: a folder is not replaced by a file, nor by a
+//! folder that lacks something it holds. Links are written as links; what they point to is not looked at.
 
 use std::{
     collections::HashSet,
@@ -49,6 +50,20 @@ pub enum ExportError {
     Exists {
         /// The output.
         path: PathBuf,
+    },
+    /// A folder is where a file or a link would be.
+    #[error("output `{}` is a folder, and what is exported is not", path.display())]
+    IsFolder {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The folder that would be replaced holds something that is not exported.
+    #[error("output `{}` holds `{}`, which would be lost", path.display(), lost.display())]
+    WouldLose {
+        /// The output.
+        path: PathBuf,
+        /// The first entry found, relative to it.
+        lost: PathBuf,
     },
     /// The output cannot be the name of a file or folder.
     #[error("output `{}` names no file or folder", path.display())]
@@ -97,7 +112,8 @@ impl ExportError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Exists { .. } => ErrorKind::AlreadyExists,
-            Self::Name { .. } => ErrorKind::InvalidArgument,
+            Self::Name { .. } | Self::IsFolder { .. } => ErrorKind::InvalidArgument,
+            Self::WouldLose { .. } => ErrorKind::Conflict,
             Self::Write { source, .. } => files::error_kind(source),
             Self::Size { .. } => ErrorKind::Io,
             Self::TooMuch { .. } => ErrorKind::LimitExceeded,
@@ -125,6 +141,8 @@ pub struct Exporter {
     /// Modes of folders, set at the end: one that may not be written to would take nothing.
     folders: Vec<(TreePath, u32, i64)>,
     seen: HashSet<Vec<u8>>,
+    /// Paths that were written, folders above them included.
+    written: HashSet<TreePath>,
     report: ExportReport,
 }
 
@@ -158,8 +176,10 @@ impl Exporter {
     fn begin(output: &Path, force: bool, form: Form) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Write { path: output.into(), source };
         let name = output.file_name().ok_or_else(|| ExportError::Name { path: output.into() })?;
-        if !force && std::fs::symlink_metadata(output).is_ok() {
-            return Err(ExportError::Exists { path: output.into() });
+        match std::fs::symlink_metadata(output) {
+            Ok(_) if !force => return Err(ExportError::Exists { path: output.into() }),
+            Ok(there) if there.is_dir() && form == Form::Single => return Err(ExportError::IsFolder { path: output.into() }),
+            Ok(_) | Err(_) => {}
         }
         let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = std::fs::canonicalize(parent).map_err(failed)?;
@@ -176,7 +196,18 @@ impl Exporter {
         let output = parent.join(name);
         let report = ExportReport::default();
         let data_max_bytes = u64::MAX;
-        Ok(Self { output, stage, beneath, form, force, data_max_bytes, folders: Vec::new(), seen: HashSet::new(), report })
+        Ok(Self {
+            output,
+            stage,
+            beneath,
+            form,
+            force,
+            data_max_bytes,
+            folders: Vec::new(),
+            seen: HashSet::new(),
+            written: HashSet::new(),
+            report,
+        })
     }
 
     fn failed(&self, source: io::Error) -> ExportError {
@@ -231,8 +262,38 @@ impl Exporter {
             }
         }
         self.report.entry_count += 1;
+        if self.force && self.form == Form::Folder {
+            self.written.extend(entry.path.ancestors());
+            self.written.insert(entry.path.clone());
+        }
         if !self.seen.insert(entry.path.case_folded()) && self.report.case_clashes.len() < CLASHES_MAX {
             self.report.case_clashes.push(entry.path.clone());
+        }
+        Ok(())
+    }
+
+    /// Looks whether everything at the output was written anew.
+    fn may_replace(&self) -> Result<(), ExportError> {
+        let is_folder = std::fs::symlink_metadata(&self.output).is_ok_and(|there| there.is_dir());
+        match self.form {
+            _ if !is_folder => Ok(()),
+            Form::Single => Err(ExportError::IsFolder { path: self.output.clone() }),
+            Form::Folder => self.holds_only_what_was_written(&self.output),
+        }
+    }
+
+    fn holds_only_what_was_written(&self, folder: &Path) -> Result<(), ExportError> {
+        for entry in std::fs::read_dir(folder).map_err(|source| self.failed(source))? {
+            let entry = entry.map_err(|source| self.failed(source))?;
+            let path = entry.path();
+            let below = path.strip_prefix(&self.output).unwrap_or(&path);
+            let known = TreePath::try_from(below.as_os_str().as_bytes()).is_ok_and(|below| self.written.contains(&below));
+            if !known {
+                return Err(ExportError::WouldLose { path: self.output.clone(), lost: below.to_owned() });
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.holds_only_what_was_written(&path)?;
+            }
         }
         Ok(())
     }
@@ -254,6 +315,9 @@ impl Exporter {
             set.map_err(|source| self.failed(source))?;
         }
         self.beneath.sync().map_err(|source| self.failed(source))?;
+        if self.force {
+            self.may_replace()?;
+        }
         let content = self.stage.join(CONTENT);
         let moved = match rustix::fs::renameat_with(CWD, &content, CWD, &self.output, RenameFlags::NOREPLACE) {
             // The old one is swapped into the staging folder, and removed with it.
@@ -375,6 +439,9 @@ mod tests {
         let output = folder.path().join("out");
         fs::create_dir_all(output.join("old")).unwrap();
         assert!(matches!(Exporter::single(&output, false), Err(ExportError::Exists { .. })));
+        assert!(matches!(Exporter::single(&output, true), Err(ExportError::IsFolder { .. })));
+        fs::remove_dir_all(&output).unwrap();
+        fs::write(&output, "old").unwrap();
         let mut exporter = Exporter::single(&output, true).unwrap();
         exporter.entry(&file("any/name", "new"), &mut b"new".as_slice()).unwrap();
         assert!(matches!(exporter.entry(&file("two", ""), &mut io::empty()), Err(ExportError::NotSingle { .. })));
@@ -383,5 +450,25 @@ mod tests {
         let exporter = Exporter::directory(&output, true).unwrap();
         exporter.finish().unwrap();
         assert_eq!((names(folder.path()), names(&output)), (vec!["out".to_owned()], Vec::new()));
+    }
+
+    #[test]
+    fn a_folder_is_replaced_only_when_nothing_in_it_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out");
+        fs::create_dir_all(output.join("d")).unwrap();
+        fs::write(output.join("d/f"), "old").unwrap();
+        let export = || {
+            let mut exporter = Exporter::directory(&output, true).unwrap();
+            exporter.entry(&file("d/f", "new"), &mut b"new".as_slice()).unwrap();
+            exporter.entry(&file("more", ""), &mut io::empty()).unwrap();
+            exporter.finish()
+        };
+        export().unwrap();
+        assert_eq!((fs::read(output.join("d/f")).unwrap(), names(&output)), (b"new".to_vec(), vec!["d".to_owned(), "more".to_owned()]));
+        fs::write(output.join("d/own"), "precious").unwrap();
+        let lost = export().unwrap_err();
+        assert!(matches!(&lost, ExportError::WouldLose { lost, .. } if lost == Path::new("d/own")), "{lost}");
+        assert_eq!((fs::read(output.join("d/own")).unwrap(), names(folder.path())), (b"precious".to_vec(), vec!["out".to_owned()]));
     }
 }

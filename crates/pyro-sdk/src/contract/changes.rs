@@ -237,7 +237,7 @@ pub struct Export {
     /// Path on the host that becomes the file or folder
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOSTPATH"))]
     pub output: PathBuf,
-    /// Replace what is there
+    /// Replace what is there, but no folder that holds something which is not exported
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub force: bool,

@@ -56,7 +56,7 @@ impl Serialize for GuestCommand {
 impl<'de> Deserialize<'de> for GuestCommand {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "a command is a string, run by `sh -c`, or a list of strings, run as it is")]
         enum Form {
             Line(String),
             Arguments(Vec<String>),

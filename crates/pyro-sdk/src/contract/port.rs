@@ -9,7 +9,7 @@ use crate::text::{PortPublication, WorkspaceReference};
 
 /// Publish a port of a running workspace on the host's 127.0.0.1
 ///
-/// Needs the network policy `published-ports`. It lives and dies with its service, or with the machine.
+/// Needs the network policy `published-ports`. It lives and dies with its service, or with the machine. A workspace has at most 64.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

@@ -182,7 +182,8 @@ impl ServiceOutcome {
 /// Start a service in a workspace, and wait until it is ready
 ///
 /// Answers when it is ready, has ended, or was not ready in time (it goes on then), and says which. At most one readiness probe; without
-/// one it counts as ready once it runs. A name whose service has ended is free again.
+/// one it counts as ready once it runs. A name whose service has ended is free again. At most 32 run; of more, the one that ended first is
+/// forgotten.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

@@ -93,7 +93,7 @@ pub struct Shell {
 /// Open a shell in a workspace: a terminal that stays between calls
 ///
 /// It is a login shell at a terminal of its own. Write to it, read what it shows, and close it when it is of no more use; what goes on in
-/// it goes on while nobody looks.
+/// it goes on while nobody looks. At most 32 are open in a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 use pyro_proto::error::ErrorKind;
 use pyro_store::StoreError;
+use pyro_tree::ExportError;
 
 use super::{Error, Problem};
 use crate::{endpoint::UrlError, workspace_path::WorkspacePathError};
@@ -89,6 +90,9 @@ impl Error {
             Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
                 Some("check the host with `pyro doctor`, then try again".to_owned())
             }
+            Problem::Workspace { operation: "open a shell in", workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
+                "give a folder and a user that are in it: `pyro workspace exec {workspace} -- ls -d FOLDER`, `pyro workspace exec {workspace} -- id USER`"
+            )),
             Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
             Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
             Problem::Path(WorkspacePathError::Outside { .. }) => {
@@ -97,6 +101,13 @@ impl Error {
             Problem::Disk(error) => error.hint().map(ToOwned::to_owned),
             Problem::Export(error) if error.kind() == ErrorKind::AlreadyExists => {
                 Some("choose another `--output`, or replace what is there with `--force`".to_owned())
+            }
+            Problem::Export(ExportError::IsFolder { path }) => {
+                Some(format!("name the file in it: `--output {}`", path.join("NAME").display()))
+            }
+            Problem::Export(ExportError::WouldLose { .. }) => Some("choose another `--output`, or take away what is there first".to_owned()),
+            Problem::Export(ExportError::Write { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("the folder that `--output` is to be in must be there: make it, or choose another".to_owned())
             }
             Problem::PatchRejected { .. } => Some(
                 "read what is there with `pyro workspace file read WORKSPACE PATH`, mend the patch, and try it first with `--check`".to_owned(),

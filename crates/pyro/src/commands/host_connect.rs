@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Show the change, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Replace an entry of this name that runs something else than Pyro
+    #[arg(long)]
+    replace: bool,
     /// Write the entry without starting the server first
     #[arg(long)]
     no_verify: bool,
@@ -44,6 +47,9 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let server = Server::new(&context.binary()?, &arguments.options, &surroundings)?;
     let plan = hosts::connect(&connection, server.clone(), &surroundings)?;
     let run = Run::new(arguments.dry_run);
+    if plan.action == Action::Replaced && !arguments.replace && run == Run::Real {
+        return Err(plan.not_ours(&connection).into());
+    }
     let answered = match (run, arguments.no_verify) {
         (Run::Dry, _) | (_, true) => None,
         (Run::Real, false) => Some(hosts::verify(&server).map_err(|source| HostError::ServerFailed { host, source })?),

@@ -1,14 +1,18 @@
 //! `pyro mcp serve`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use pyro_sdk::{EnvironmentName, ErrorKind, contract::NetworkPolicy};
+use pyro_sdk::{EnvironmentName, ErrorKind};
 
 use super::mcp_tools::Selection;
 use crate::{
     cli::{Context, Failure, Outcome},
-    mcp::{Ceiling, HttpOptions, ProjectSource, Server, ServerOptions, serve_http, serve_stdio},
+    mcp::{CeilingArguments, HttpOptions, ProjectSource, Server, ServerOptions, serve_http, serve_stdio},
 };
 
 /// Serve workspaces to an MCP client, on standard input and output or over HTTP
@@ -56,30 +60,6 @@ struct SourceArguments {
     no_project_source: bool,
 }
 
-/// What a model gets at most.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Ceiling")]
-struct CeilingArguments {
-    /// Workspaces on this host beyond which none is made
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_workspaces: Option<u32>,
-    /// Guest memory of a workspace
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(128..))]
-    max_mem_mib: Option<u64>,
-    /// Virtual CPUs of a workspace
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    max_vcpu_count: Option<u64>,
-    /// What a guest may reach, and what may reach it
-    #[arg(long, value_enum, value_name = "POLICY")]
-    max_network_policy: Option<NetworkPolicy>,
-    /// Folder of this host that tools may read from and write to; several may be given. Without it they may wherever you may
-    #[arg(long = "host-folder", value_name = "PATH")]
-    host_folders: Vec<PathBuf>,
-    /// Offer `workspace_apply`, which brings changes home into the folder a workspace was seeded from
-    #[arg(long)]
-    allow_apply: bool,
-}
-
 impl SourceArguments {
     fn resolve(self) -> Result<ProjectSource, Failure> {
         let here = || std::env::current_dir().map_err(|error| Failure::Bug(format!("cannot tell the current folder: {error}")));
@@ -90,33 +70,26 @@ impl SourceArguments {
             return Ok(ProjectSource::Repository { url, reference: self.repo_ref });
         }
         match self.project_path {
-            Some(path) => {
-                let path = here()?.join(path);
-                // A server that was started with a wrong path would fail every model later on.
-                let found = path.canonicalize().map_err(|error| {
-                    Failure::Pyro(pyro_sdk::Error::from(pyro_sdk::Failure {
-                        kind: ErrorKind::NotFound.into(),
-                        message: format!("the project `{}` cannot be used", path.display()),
-                        causes: vec![error.to_string()],
-                    }))
-                })?;
-                Ok(ProjectSource::Path(found))
-            }
+            Some(path) => Ok(ProjectSource::Path(existing(&path)?)),
             None => Ok(ProjectSource::checkout_around(&here()?)),
         }
     }
 }
 
+/// Resolves a path of the operator's. A server that was started with a wrong one would fail every model later on.
+fn existing(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| {
+        Failure::Pyro(pyro_sdk::Error::from(pyro_sdk::Failure {
+            kind: ErrorKind::NotFound.into(),
+            message: format!("`{}` cannot be used", path.display()),
+            causes: vec![error.to_string()],
+        }))
+    })
+}
+
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let surface = arguments.selection.surface();
-    let ceiling = Ceiling {
-        max_workspaces: arguments.ceiling.max_workspaces,
-        max_mem_mib: arguments.ceiling.max_mem_mib,
-        max_vcpu_count: arguments.ceiling.max_vcpu_count,
-        max_network_policy: arguments.ceiling.max_network_policy,
-        allow_apply: arguments.ceiling.allow_apply,
-        host_folders: arguments.ceiling.host_folders,
-    };
+    let ceiling = arguments.ceiling.resolve(existing)?;
     let options = ServerOptions { environment: arguments.environment, source: arguments.source.resolve()?, ceiling };
     let server = Server::new(surface, options, context.clone());
     match arguments.http {
@@ -124,7 +97,12 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
             let token_file = arguments.http_token_file;
             serve_http(server, HttpOptions { address, token_file, allowed_origins: arguments.http_allow_origins }, context).await?;
         }
-        None => serve_stdio(server).await?,
+        None => {
+            if std::io::stdin().is_terminal() {
+                context.printer.notice("this waits for a client's messages; `pyro host connect HOST` has a host start it");
+            }
+            serve_stdio(server).await?;
+        }
     }
     Ok(0)
 }

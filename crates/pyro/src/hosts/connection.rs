@@ -67,6 +67,10 @@ impl Connection {
     pub(super) fn open(&self, surroundings: &Surroundings) -> Result<Opened, HostError> {
         let mut opened = Vec::new();
         for path in self.host.files(self.scope, surroundings)? {
+            // A project's files may come from anybody; a link of theirs must not have us write elsewhere.
+            if self.scope == Scope::Project && leads_out(&path, &surroundings.current) {
+                return Err(HostError::NotAFile { path, what: "behind a link that leads out of this folder" });
+            }
             opened.push(self.open_file(&path)?);
         }
         // Where hosts merge several files the entry is changed where it is; a new one goes into the first that is there.
@@ -84,6 +88,13 @@ impl Connection {
     }
 }
 
+/// Tells whether links on the way to a path end outside of a folder.
+fn leads_out(path: &Path, folder: &Path) -> bool {
+    let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+    let inside = |existing: &Path| existing.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?).then_some(());
+    existing.is_none_or(|existing| inside(existing).is_none())
+}
+
 /// A host's file, read and understood.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -92,4 +103,23 @@ pub(super) struct Opened {
     pub(super) shape: Shape,
     /// Whether the entry is in it.
     pub(super) shape_found: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_a_project_stay_in_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let project = home.path().join("project");
+        std::fs::create_dir_all(project.join("real")).expect("writable");
+        std::fs::write(home.path().join("own"), "{}").expect("writable");
+        std::os::unix::fs::symlink(home.path(), project.join(".cursor")).expect("writable");
+        std::os::unix::fs::symlink(home.path().join("own"), project.join(".mcp.json")).expect("writable");
+        std::os::unix::fs::symlink("real", project.join(".vscode")).expect("writable");
+        let out = |name: &str| leads_out(&project.join(name), &project);
+        assert!(out(".cursor/mcp.json") && out(".mcp.json"));
+        assert!(!out(".vscode/mcp.json") && !out("new/mcp.json") && !out("opencode.json"));
+    }
 }

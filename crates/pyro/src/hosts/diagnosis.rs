@@ -76,6 +76,11 @@ pub(crate) fn diagnose(
             None => report.add("arguments", CheckStatus::Ok, server.arguments.join(" "), None),
         }
     }
+    let (server, strangers) = server.with_own_variables();
+    if !strangers.is_empty() {
+        let detail = format!("the entry sets {}, without which the server is tried here", strangers.join(", "));
+        report.add("variables", CheckStatus::Warn, detail, None);
+    }
     if report.state == State::Ready {
         match verify::verify(&server) {
             Ok(answered) => {
@@ -157,8 +162,8 @@ fn check_command(report: &mut Report, server: &Server, binary: &Path) -> bool {
         return false;
     }
     if !program::is_same(&server.command, &binary.to_string_lossy()) {
-        let version = program::version(path).unwrap_or_else(|| "of unknown version".to_owned());
-        let detail = format!("`{}` ({version}) is another `pyro` than this one, `{}`", server.command, binary.display());
+        // It is not asked for its version: whoever wrote a project's file may have put a program of their own there.
+        let detail = format!("`{}` is another `pyro` than this one, `{}`", server.command, binary.display());
         report.add("command", CheckStatus::Warn, detail, repair);
         return false;
     }

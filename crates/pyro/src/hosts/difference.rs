@@ -1,11 +1,15 @@
 //! Shows a change of text as a unified difference, for people: what looks like another server's secret beside it is not shown.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use imara_diff::{Algorithm, Diff, Hunk, InternedInput};
 
+use crate::mcp::without_credentials;
+
 /// Lines shown around a change.
 const CONTEXT: u32 = 2;
+/// A line up to which it is shown whole.
+const LINE_MAX_BYTES: usize = 200;
 /// Words in the name of what a shared screen, or a model that runs this command, should not be shown.
 const SECRET_WORDS: [&str; 6] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "AUTH", "BEARER"];
 
@@ -20,7 +24,7 @@ pub(super) fn difference(before: &str, after: &str) -> String {
     let mut text = String::new();
     let mut write = |mark: char, line: &str| {
         text.push(mark);
-        text.push_str(line);
+        text.push_str(&without_credentials(line));
         if mark != '@' && !line.ends_with('\n') {
             text.push('\n');
         }
@@ -36,8 +40,10 @@ pub(super) fn difference(before: &str, after: &str) -> String {
         let mut at = old.start;
         for hunk in group {
             (at..hunk.before.start).for_each(|position| write(' ', &without_secret(line(input.before.get(position as usize)))));
-            hunk.before.clone().for_each(|position| write('-', line(input.before.get(position as usize))));
-            hunk.after.clone().for_each(|position| write('+', line(input.after.get(position as usize))));
+            let old: Vec<&str> = hunk.before.clone().map(|position| line(input.before.get(position as usize))).collect();
+            let new: Vec<&str> = hunk.after.clone().map(|position| line(input.after.get(position as usize))).collect();
+            old.iter().enumerate().for_each(|(index, line)| write('-', &changed(line, new.get(index).copied())));
+            new.iter().enumerate().for_each(|(index, line)| write('+', &changed(line, old.get(index).copied())));
             at = hunk.before.end;
         }
         (at..old.end).for_each(|position| write(' ', &without_secret(line(input.before.get(position as usize)))));
@@ -49,6 +55,19 @@ fn place(lines: &Range<u32>) -> String {
     // Nothing has no first line: the one before it is named.
     let start = if lines.is_empty() { lines.start } else { lines.start + 1 };
     format!("{start},{}", lines.len())
+}
+
+/// Shows of a long line only what differs from the other one: a file of one line holds everything else, secrets included.
+fn changed<'a>(line: &'a str, other: Option<&str>) -> Cow<'a, str> {
+    let other = other.unwrap_or_default();
+    if line.len().max(other.len()) <= LINE_MAX_BYTES {
+        return line.into();
+    }
+    let start = line.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    let (rest, of_other) = (&line.as_bytes()[start..], &other.as_bytes()[start..]);
+    let end = rest.iter().rev().zip(of_other.iter().rev()).take_while(|(one, other)| one == other).count();
+    let middle = String::from_utf8_lossy(&rest[..rest.len() - end]);
+    format!("…{}…\n", middle.trim_end_matches('\n')).into()
 }
 
 /// Hides the value of a line whose name speaks of a secret.
@@ -74,6 +93,13 @@ mod tests {
             difference(before, "1\n2\n3\nx\n5\n6\n7\n8\n9\n10\n"),
             "@@ -2,5 +2,5 @@\n 2\n 3\n-4\n+x\n 5\n 6\n@@ -8,3 +8,3 @@\n 8\n 9\n-10\n+10\n"
         );
+    }
+
+    #[test]
+    fn of_a_file_of_one_line_only_the_change_is_shown() {
+        let before = format!("{{\"token\":\"t0p\",\"x\":\"{}\"}}", "y".repeat(300));
+        let after = before.replacen('{', "{\"new\":1,", 1);
+        assert_eq!(difference(&before, &after), "@@ -1,1 +1,1 @@\n-……\n+…new\":1,\"…\n");
     }
 
     #[test]

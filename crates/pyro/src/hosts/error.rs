@@ -108,7 +108,10 @@ impl HostError {
             Self::TooLarge { .. } => "write the entry by hand: `pyro host print-config HOST` shows it".to_owned(),
             Self::Malformed { .. } => "correct the file at the place named above, then try again".to_owned(),
             Self::ChangedMeanwhile { .. } => "try again; a host that is just starting or ending writes its file".to_owned(),
-            Self::NotOurs { .. } => "remove that entry by hand, or name another one with `--name`".to_owned(),
+            Self::NotOurs { .. } => {
+                "name another entry with `--name`, or remove this one by hand; `pyro host connect` takes its place with `--replace`"
+                    .to_owned()
+            }
             Self::NotConnected { host, scope, .. } => {
                 let scope = if *scope == Scope::Project { " --scope project" } else { "" };
                 format!("connect it with `pyro host connect {}{scope}`", host.name())

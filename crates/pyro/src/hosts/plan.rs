@@ -39,6 +39,8 @@ impl Action {
 #[derive(Debug)]
 pub(crate) struct Plan {
     file: HostFile,
+    /// What an entry that is not Pyro's runs.
+    foreign: Option<String>,
     before: String,
     after: String,
     pub(crate) action: Action,
@@ -65,6 +67,12 @@ impl Plan {
         format!("--- {old}\n+++ {path}\n{}", difference(&self.before, &self.after))
     }
 
+    /// Returns the refusal to touch an entry that is not Pyro's.
+    pub(crate) fn not_ours(&self, connection: &Connection) -> HostError {
+        let command = self.foreign.clone().unwrap_or_else(|| "nothing".to_owned());
+        HostError::NotOurs { name: connection.name.clone(), path: self.path().to_owned(), command }
+    }
+
     /// Carries the change out, and returns where the old file is kept.
     pub(crate) fn carry_out(&self) -> Result<Option<PathBuf>, HostError> {
         if self.changes() { self.file.replace(&self.after) } else { Ok(None) }
@@ -85,7 +93,8 @@ pub(crate) fn connect(connection: &Connection, server: Server, surroundings: &Su
         Some(entry) if Shape::read(entry).is_some_and(|server| server.is_ours()) => Action::Updated,
         Some(_) => Action::Replaced,
     };
-    plan(connection, opened, action, server)
+    let foreign = entry.as_ref().and_then(Shape::read).filter(|server| !server.is_ours()).map(|server| server.line());
+    Ok(Plan { foreign, ..plan(connection, opened, action, server)? })
 }
 
 /// Plans that the entry is gone. One that runs something else is left to the user.
@@ -99,7 +108,7 @@ pub(crate) fn disconnect(connection: &Connection, surroundings: &Surroundings) -
         path,
         source,
     })?;
-    Ok(Plan { before, after: opened.document.into_text(), action: Action::Removed, server, file: opened.file })
+    Ok(Plan { before, after: opened.document.into_text(), action: Action::Removed, server, foreign: None, file: opened.file })
 }
 
 /// Plans that the entry runs `binary` in the form its host reads, with what it was given when it was made.
@@ -130,7 +139,7 @@ fn plan(connection: &Connection, mut opened: Opened, action: Action, server: Ser
         after.push('\n');
     }
     let action = if before == after { Action::Unchanged } else { action };
-    Ok(Plan { before, after, action, server, file: opened.file })
+    Ok(Plan { before, after, action, server, foreign: None, file: opened.file })
 }
 
 impl Opened {

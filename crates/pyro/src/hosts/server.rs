@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use pyro_sdk::EnvironmentName;
 
 use super::{HostError, Surroundings};
-use crate::mcp::{Mode, ProfileName};
+use crate::mcp::{CeilingArguments, Mode, ProfileName, without_credentials};
 
 /// What the server is started with.
 #[derive(Debug, Args)]
@@ -35,12 +35,8 @@ pub(crate) struct ServeOptions {
     /// The environment of every workspace; the model's choice without it
     #[arg(long, value_name = "ENV")]
     environment: Option<EnvironmentName>,
-    /// Offer `workspace_apply`, which brings changes home into the folder a workspace was seeded from
-    #[arg(long)]
-    allow_apply: bool,
-    /// Workspaces on this host beyond which none is made
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_workspaces: Option<u32>,
+    #[command(flatten)]
+    ceiling: CeilingArguments,
 }
 
 impl ServeOptions {
@@ -64,11 +60,14 @@ impl ServeOptions {
         if let Some(environment) = self.environment {
             flag("environment", environment.to_string());
         }
-        if let Some(count) = self.max_workspaces {
-            flag("max-workspaces", count.to_string());
+        for (name, number) in self.ceiling.numbers() {
+            flag(name, number);
+        }
+        for folder in self.ceiling.host_folders() {
+            flag("host-folder", text(&std::path::absolute(current.join(folder)).unwrap_or_else(|_| folder.clone()))?);
         }
         words.extend(self.no_project_source.then(|| "--no-project-source".to_owned()));
-        words.extend(self.allow_apply.then(|| "--allow-apply".to_owned()));
+        words.extend(self.ceiling.allows_apply().then(|| "--allow-apply".to_owned()));
         Ok(words)
     }
 }
@@ -103,6 +102,13 @@ impl Server {
         })
     }
 
+    /// Returns it with Pyro's own variables only, and the names of the others: what a project's file sets may make any program run.
+    pub(super) fn with_own_variables(&self) -> (Self, Vec<String>) {
+        let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.environment.clone().into_iter().partition(|(name, _)| name.starts_with("PYRO_"));
+        (Self { environment: own, ..self.clone() }, others.into_keys().collect())
+    }
+
     pub(super) fn environment(surroundings: &Surroundings) -> Result<BTreeMap<String, String>, HostError> {
         let home = surroundings.variable(HOME_VARIABLE).filter(|home| !home.is_empty());
         let home = home.map(|home| text(&surroundings.current.join(home))).transpose()?;
@@ -121,6 +127,6 @@ impl Server {
 
     /// Writes it as a person would type it.
     pub(crate) fn line(&self) -> String {
-        std::iter::once(&self.command).chain(&self.arguments).map(String::as_str).collect::<Vec<_>>().join(" ")
+        without_credentials(&std::iter::once(&self.command).chain(&self.arguments).map(String::as_str).collect::<Vec<_>>().join(" "))
     }
 }

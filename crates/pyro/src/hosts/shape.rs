@@ -164,8 +164,10 @@ impl Shape {
             match before.as_object() {
                 None => document.remove(&entry)?,
                 Some(_) if Self::read(before).is_some_and(|server| server.is_ours()) => {}
+                // What somebody else's server was given is nothing for ours, its variables least of all.
                 Some(keys) => {
-                    for key in keys.keys().filter(|key| fields.iter().all(|(field, _)| field != key)) {
+                    let kept = |key: &str| key != self.environment_key() && fields.iter().any(|(field, _)| *field == key);
+                    for key in keys.keys().filter(|key| !kept(key)) {
                         document.remove(&entry.iter().copied().chain([key.as_str()]).collect::<Vec<_>>())?;
                     }
                 }

@@ -66,6 +66,12 @@ fn in_tools(hint: &str, surface: Surface) -> String {
 }
 
 fn in_tool(command: &str, surface: Surface) -> String {
+    // A flag of the terminal is a field here.
+    if let Some(flag) = command.strip_prefix("--") {
+        let (name, value) = flag.split_once([' ', '=']).unwrap_or((flag, ""));
+        let field = name.replace('-', "_");
+        return if value.is_empty() { field } else { format!("{field}: {value}") };
+    }
     let Some(words) = command.strip_prefix("pyro ") else { return command.to_owned() };
     let words: Vec<&str> = words.split(' ').collect();
     let named = operations().iter().filter(|entry| !entry.definition.cli.is_empty() && words.starts_with(entry.definition.cli));
@@ -108,6 +114,7 @@ mod tests {
     fn hints_name_tools_where_there_are_any() {
         let surface = Surface::Profile(Profile::Core);
         assert_eq!(in_tools("see `pyro workspace logs api`, or `pyro doctor`", surface), "see `workspace_logs`, or `pyro doctor`");
+        assert_eq!(in_tools("try `--check`, or `--output a/NAME`", surface), "try `check`, or `output: a/NAME`");
         assert_eq!(in_tools("start it with `pyro workspace start api`", surface), "start it with `pyro workspace start api`");
         assert_eq!(
             in_tools("start it with `pyro workspace start api`", Surface::Profile(Profile::Full)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use pyro_sdk::{
     Collected, ErrorKind, ExecEvent, Observer, Pyro, Stdin,
     contract::{
-        CommandAnswer, Definition, Entry, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun, WorkspaceCreate,
-        WorkspaceExec, WorkspaceFork,
+        Apply, CommandAnswer, Definition, Entry, NetworkPolicy, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun,
+        WorkspaceCreate, WorkspaceExec, WorkspaceFork,
     },
     limits::MaxOutputBytes,
     text::{Signal, WorkspaceReference},
@@ -16,12 +16,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{answer::Refusal, environments, schema::Object, server::Server, surface::Surface};
+use super::{answer::Refusal, environments, schema::Object, server::Server, surface::Surface, words};
 
 /// When a call that waits answers at the latest, unless it says otherwise. Chat hosts give up at 60 s.
 const YIELD_AFTER_MS: u64 = 45_000;
-/// How long a one-shot command has unless the call says otherwise: with a machine's start it stays below the yield time.
-const RUN_TIMEOUT_SECONDS: u64 = 40;
 /// How long a killed command's end is waited for: its guest may be busy, and translated.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
@@ -43,6 +41,11 @@ impl Call<'_> {
         let options = self.server.options();
         let schema = self.server.surface().arguments(self.entry, options);
         only_known_fields(self.server.surface(), self.entry, &schema, &arguments)?;
+        // A path that was looked at must not become another one by a second call.
+        let _one_at_a_time = match options.ceiling.confines(&arguments) {
+            true => Some(self.server.touching_the_host().await),
+            false => None,
+        };
         options.ceiling.apply(&schema, &mut arguments)?;
         let pyro = self.server.pyro().await?;
         self.fill_in(&mut arguments).await?;
@@ -61,6 +64,11 @@ impl Call<'_> {
                 self.create(&pyro, request.into()).await
             }
             "workspace_fork" => self.fork(&pyro, parse(&self.entry.definition, request)?).await,
+            "workspace_apply" => {
+                let request: Apply = parse(&self.entry.definition, request)?;
+                self.stays_in_folders(&pyro, &request).await?;
+                to_value(&request.call(&pyro, &self.observer).await?)
+            }
             "service_start" => self.start_service(&pyro, parse(&self.entry.definition, request)?).await,
             _ => tokio::select! {
                 answer = self.entry.invoke(&pyro, request, &self.observer) => Ok(answer?),
@@ -76,12 +84,9 @@ impl Call<'_> {
         };
         let options = self.server.options();
         let environment = options.environment.map_or_else(|| "debian:12".to_owned(), |environment| environment.to_string());
+        words::defaults(self.tool()).for_each(|(field, value)| default(field, json!(value)));
         match self.tool() {
-            "vm_run" => {
-                default("environment", json!(environment));
-                default("timeout_seconds", json!(RUN_TIMEOUT_SECONDS));
-            }
-            "vm_create" => default("environment", json!(environment)),
+            "vm_run" | "vm_create" => default("environment", json!(environment)),
             "workspace_create" => {
                 default("environment", json!(environment));
                 if !arguments.contains_key("seed_path")
@@ -104,6 +109,16 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Holds the folder that changes go home into to the operator's folders: whoever seeded the workspace named it.
+    async fn stays_in_folders(&self, pyro: &Pyro, request: &Apply) -> Result<(), Refusal> {
+        let ceiling = &self.server.options().ceiling;
+        if !ceiling.has_folders() || request.to.is_some() {
+            return Ok(());
+        }
+        let status = pyro.workspace(&request.workspace).await?.status().await?;
+        status.workspace_seed.seed_path.map_or(Ok(()), |path| ceiling.allows_path("to", std::path::Path::new(&path)))
+    }
+
     /// Holds whatever makes a workspace to the ceiling.
     async fn has_room(&self, pyro: &Pyro, wanted: u64) -> Result<(), Refusal> {
         let Some(maximum) = self.server.options().ceiling.max_workspaces else { return Ok(()) };
@@ -121,6 +136,13 @@ impl Call<'_> {
     async fn create(&self, pyro: &Pyro, request: WorkspaceCreate) -> Result<Value, Refusal> {
         let _one_at_a_time = self.server.making().await;
         self.has_room(pyro, 1).await?;
+        if let Some(path) = &request.seed_path
+            && let Err(error) = tokio::fs::metadata(path).await
+        {
+            // Before minutes go into an environment.
+            let message = format!("the seed {} cannot be used: {error}", path.display());
+            return Err(Refusal::of_kind(ErrorKind::NotFound, message, "seed_path is a folder or an archive of the host".to_owned()));
+        }
         environments::ready(pyro, request.environment, &self.observer).await?;
         // Carried to its end even when cancelled: only a whole workspace can be deleted at once.
         let created = pyro.create_and_describe(request, &self.observer).await?;
@@ -134,6 +156,7 @@ impl Call<'_> {
     async fn fork(&self, pyro: &Pyro, request: WorkspaceFork) -> Result<Value, Refusal> {
         let _one_at_a_time = self.server.making().await;
         self.has_room(pyro, request.count.get()).await?;
+        self.may_fork(pyro, &request).await?;
         let answer = request.call(pyro, &self.observer).await?;
         if self.cancelled.is_cancelled() {
             for fork in &answer.forks {
@@ -142,6 +165,29 @@ impl Call<'_> {
             return Err(Refusal::cancelled());
         }
         to_value(&answer)
+    }
+
+    /// Holds copies to the ceiling: they are as large as what they are copied from, whoever made that.
+    async fn may_fork(&self, pyro: &Pyro, request: &WorkspaceFork) -> Result<(), Refusal> {
+        let ceiling = &self.server.options().ceiling;
+        if ceiling.max_mem_mib.is_none() && ceiling.max_vcpu_count.is_none() && ceiling.allows_ports() {
+            return Ok(());
+        }
+        let origin = pyro.workspace(&request.workspace).await?.status().await?;
+        let over = |maximum: Option<u64>, has: u64| maximum.is_some_and(|maximum| has > maximum);
+        if !ceiling.allows_ports() && origin.network_policy != NetworkPolicy::Off {
+            return Err(Refusal::limit(
+                "copies of this workspace would publish ports, and this server allows none".to_owned(),
+                "create a workspace without network_policy; the operator set --max-network-policy off".to_owned(),
+            ));
+        }
+        if over(ceiling.max_mem_mib, origin.mem_mib) || over(ceiling.max_vcpu_count, origin.vcpu_count.into()) {
+            return Err(Refusal::limit(
+                "copies of this workspace would be larger than this server allows".to_owned(),
+                "create a smaller one; the operator set --max-mem-mib or --max-vcpu-count".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     async fn run_once(&self, pyro: &Pyro, request: VmRun) -> Result<Value, Refusal> {

@@ -3,36 +3,43 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
     service::service_fn,
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use pyro_sdk::{ErrorKind, edge};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager};
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{Server, stdio::ended_by_signal};
 use crate::cli::{Context, Failure};
 
 /// Variable that holds the token, for those who would rather not have a file.
 const TOKEN_VARIABLE: &str = "PYRO_MCP_TOKEN";
+/// How the file of a token that was made up begins; the server's process id follows.
+const TOKEN_FILE: &str = "mcp-token-";
 /// Longest and shortest token.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=4096;
 /// Largest request; the largest patch fits with every byte escaped.
 const REQUEST_MAX_BYTES: usize = 32 << 20;
+/// How long a connection may take to send the head of a request.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections at a time; each takes some 20 KiB and a descriptor.
+const CONNECTIONS_MAX: usize = 512;
 /// The one path.
 const PATH: &str = "/mcp";
 
@@ -63,6 +70,11 @@ pub(crate) async fn serve_http(server: Server, options: HttpOptions, context: &C
     }
     context.printer.status("mcp-serve", &fields);
 
+    if let Some(wrong) = options.allowed_origins.iter().find(|origin| !origin.starts_with("http://") && !origin.starts_with("https://")) {
+        let cause =
+            "an origin is a scheme and a host, for example `http://localhost:6274`; there is no way to let every page in".to_owned();
+        return Err(failure(ErrorKind::InvalidArgument, format!("`{wrong}` is no origin"), cause));
+    }
     let mut origins = options.allowed_origins;
     // Its own pages, were there any, and what a client that must send an origin sends.
     origins.push(format!("http://{address}"));
@@ -79,8 +91,11 @@ pub(crate) async fn serve_http(server: Server, options: HttpOptions, context: &C
         configuration = configuration.disable_allowed_hosts();
     }
     let factory = server.clone();
-    let service = StreamableHttpService::new(move || Ok(factory.clone()), Arc::new(LocalSessionManager::default()), configuration);
+    let sessions = Arc::new(LocalSessionManager::default());
+    let place = move || factory.for_session().ok_or_else(|| std::io::Error::other("too many sessions are open"));
+    let service = StreamableHttpService::new(place, sessions, configuration);
     let digest = token.digest();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accepting = async {
         loop {
             let Ok((connection, _)) = listener.accept().await else {
@@ -88,10 +103,17 @@ pub(crate) async fn serve_http(server: Server, options: HttpOptions, context: &C
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
+            // Those that wait here have cost nothing but a place in the system's queue.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
             let service = service.clone();
             tokio::spawn(async move {
                 let answer = service_fn(move |request| answer(service.clone(), digest, request));
-                drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), answer).await);
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                // A stranger is let go when it has not shown the token in time.
+                builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+                builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_DEADLINE).keep_alive_timeout(HEADER_DEADLINE);
+                drop(builder.serve_connection(TokioIo::new(connection), answer).await);
+                drop(place);
             });
         }
     };
@@ -119,7 +141,8 @@ async fn answer(
     // Digests are compared, so that how long it takes tells nothing of the token.
     if given.map(digest) != Some(token) {
         let mut refused = plain(StatusCode::UNAUTHORIZED, "give the token as `Authorization: Bearer TOKEN`\n");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, hyper::header::HeaderValue::from_static("Bearer"));
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Ok(refused);
     }
     Ok(service.handle(request).await)
@@ -128,7 +151,7 @@ async fn answer(
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())).boxed());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -140,6 +163,14 @@ fn failure(kind: ErrorKind, message: String, cause: String) -> Failure {
     Failure::Pyro(pyro_sdk::Error::from(pyro_sdk::Failure { kind: kind.into(), message, causes: vec![cause] }))
 }
 
+/// Reads a token's file, but no device that never ends.
+fn read_token(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let limit = u64::try_from(TOKEN_BYTES.end() + 16).unwrap_or(u64::MAX);
+    std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::open(path)?, limit), &mut text)?;
+    Ok(text)
+}
+
 /// The token clients must give. Only its digest is kept; one that was made up is in a file that goes with the server.
 struct Token {
     digest: [u8; 32],
@@ -149,8 +180,14 @@ struct Token {
 impl Token {
     fn obtain(options: &HttpOptions, context: &Context) -> Result<Self, Failure> {
         if let Some(path) = &options.token_file {
-            let text = std::fs::read_to_string(path)
+            let text = read_token(path)
                 .map_err(|error| failure(ErrorKind::Io, format!("cannot read the token file `{}`", path.display()), error.to_string()))?;
+            if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+                let path = path.display();
+                context
+                    .printer
+                    .warning(&format!("other users of this host can read `{path}`: make it yours alone with `chmod 600 {path}`"));
+            }
             return Self::given(&text, &format!("the token in `{}`", path.display()));
         }
         if let Some(text) = edge::process_variable(TOKEN_VARIABLE) {
@@ -178,7 +215,13 @@ impl Token {
             filled += rustix::rand::getrandom(&mut random[filled..], rustix::rand::GetRandomFlags::empty())?;
         }
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = folder.join(format!("mcp-token-{}", std::process::id()));
+        for entry in std::fs::read_dir(folder)?.flatten() {
+            let owner = entry.file_name().to_str().and_then(|name| name.strip_prefix(TOKEN_FILE)?.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+        let path = folder.join(format!("{TOKEN_FILE}{}", std::process::id()));
         // A file of this name is a dead server's whose number we have.
         drop(std::fs::remove_file(&path));
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

@@ -27,10 +27,10 @@ mod tokens;
 mod words;
 
 pub(crate) use self::{
-    ceiling::Ceiling,
+    ceiling::{Ceiling, CeilingArguments},
     http::{HttpOptions, serve_http},
     server::{Server, ServerOptions},
-    source::ProjectSource,
+    source::{ProjectSource, without_credentials},
     stdio::serve_stdio,
     surface::{Mode, ProfileName, Surface, ToolCost},
 };

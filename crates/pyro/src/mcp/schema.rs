@@ -76,6 +76,11 @@ pub(super) fn arguments(entry: &Entry, profile: Profile, full: &[&str], hidden: 
             }
         }
     }
+    for (field, value) in words::defaults(tool) {
+        if let Some(property) = properties.get_mut(field) {
+            property["default"] = value.into();
+        }
+    }
     let mut result = Object::new();
     result.insert("type".into(), "object".into());
     if !properties.is_empty() {

@@ -7,10 +7,10 @@ use std::sync::{
 
 use pyro_sdk::{EnvironmentName, Pyro};
 use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
+    ErrorData, Peer, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
-        Tool,
+        CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode, Implementation, ListToolsResult,
+        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -29,6 +29,10 @@ use crate::cli::{Context, Failure};
 
 /// Calls at work at a time; a client that wants more is told so.
 const CALLS_MAX: usize = 64;
+/// Clients over HTTP at a time, and calls of those that have no session.
+const SESSIONS_MAX: usize = 128;
+/// How often it is looked whether a session that a call belongs to has ended.
+const SESSION_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long the end of a server waits for calls that undo what they had begun.
 const END_GRACE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -45,7 +49,17 @@ pub(crate) struct ServerOptions {
 
 /// A server. Clones share everything.
 #[derive(Debug, Clone)]
-pub(crate) struct Server(Arc<Inner>);
+pub(crate) struct Server(Arc<Inner>, #[expect(dead_code, reason = "it is held for its end")] Option<Arc<Session>>);
+
+/// A client's place among those that are served at a time.
+#[derive(Debug)]
+struct Session(Arc<Inner>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -56,27 +70,42 @@ struct Inner {
     /// Opened by the first call: a list of tools needs nothing of the host.
     pyro: OnceCell<Pyro>,
     clone: source::Clone,
+    /// Held while a call uses a path of the host that is held to folders.
+    touching_the_host: Mutex<()>,
     /// Held while a workspace is made, so that two calls never share the last place.
     making: Mutex<()>,
     ending: CancellationToken,
     calls: AtomicUsize,
     call_ended: Notify,
+    sessions: AtomicUsize,
 }
 
 impl Server {
     pub(crate) fn new(surface: Surface, options: ServerOptions, context: Context) -> Self {
-        Self(Arc::new(Inner {
-            surface,
-            tools: surface.tools(&options),
-            options,
-            context,
-            pyro: OnceCell::new(),
-            clone: source::Clone::default(),
-            making: Mutex::new(()),
-            ending: CancellationToken::new(),
-            calls: AtomicUsize::new(0),
-            call_ended: Notify::new(),
-        }))
+        Self(
+            Arc::new(Inner {
+                surface,
+                tools: surface.tools(&options),
+                options,
+                context,
+                pyro: OnceCell::new(),
+                clone: source::Clone::default(),
+                touching_the_host: Mutex::new(()),
+                making: Mutex::new(()),
+                ending: CancellationToken::new(),
+                calls: AtomicUsize::new(0),
+                call_ended: Notify::new(),
+                sessions: AtomicUsize::new(0),
+            }),
+            None,
+        )
+    }
+
+    /// Returns the server for one more client, or nothing when there are too many.
+    pub(super) fn for_session(&self) -> Option<Self> {
+        let count = self.0.sessions.fetch_add(1, Ordering::SeqCst);
+        let session = Session(self.0.clone());
+        (count < SESSIONS_MAX).then(|| Self(self.0.clone(), Some(Arc::new(session))))
     }
 
     pub(super) fn surface(&self) -> Surface {
@@ -101,6 +130,11 @@ impl Server {
             Failure::Host(error) => Refusal::of_kind(error.kind(), error.to_string(), error.hint()),
             Failure::Bug(text) => Refusal::of_kind(pyro_sdk::ErrorKind::Internal, text, pyro_sdk::ErrorKind::Internal.hint().to_owned()),
         })
+    }
+
+    /// Takes turns with other calls that use paths of the host.
+    pub(super) async fn touching_the_host(&self) -> MutexGuard<'_, ()> {
+        self.0.touching_the_host.lock().await
     }
 
     /// Takes turns with other calls that make workspaces, where their number is limited.
@@ -163,6 +197,13 @@ impl Drop for AtWork {
     }
 }
 
+/// Returns when a client's session has ended.
+async fn ended(peer: &Peer<RoleServer>) {
+    while !peer.is_transport_closed() {
+        tokio::time::sleep(SESSION_LOOK).await;
+    }
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -176,6 +217,17 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         Ok(ListToolsResult::with_all_items(self.0.tools.clone()))
+    }
+
+    async fn on_custom_request(&self, request: CustomRequest, _context: RequestContext<RoleServer>) -> Result<CustomResult, ErrorData> {
+        // A method we know arrives here when its parameters have another form than they must.
+        const KNOWN: [&str; 2] = ["tools/call", "tools/list"];
+        let method: String = request.method.chars().take(80).collect();
+        Err(if KNOWN.contains(&method.as_str()) {
+            ErrorData::invalid_params(format!("the parameters of {method} do not have their form"), None)
+        } else {
+            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method {method}"), None)
+        })
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -210,6 +262,10 @@ impl ServerHandler for Server {
         let outcome = tokio::select! {
             outcome = &mut work => outcome,
             () = context.ct.cancelled() => {
+                drop(guard);
+                work.await
+            }
+            () = ended(&context.peer) => {
                 drop(guard);
                 work.await
             }

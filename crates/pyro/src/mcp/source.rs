@@ -129,17 +129,24 @@ async fn clone(sources: &Path, url: &str, reference: Option<&str>) -> Result<Pat
     git(path, &["remote", "add", "--", "origin", url]).await?;
     let wanted = reference.unwrap_or("HEAD");
     let shallow = git(path, &["fetch", "--quiet", "--depth=1", "--no-recurse-submodules", "--", "origin", wanted]).await;
-    let commit = match (shallow, reference) {
-        (Ok(()), _) => "FETCH_HEAD",
+    match (shallow, reference) {
+        (Ok(()), _) => check_out(path, "FETCH_HEAD").await?,
         (Err(reason), None) => return Err(reason),
         // A server need not give out a commit that no branch points to; then everything is fetched and looked through.
         (Err(reason), Some(reference)) => {
-            git(path, &["fetch", "--quiet", "--tags", "--no-recurse-submodules", "origin"]).await.map_err(|_| reason)?;
-            reference
+            let fetched = git(path, &["fetch", "--quiet", "--tags", "--no-recurse-submodules", "origin"]).await;
+            let found = match fetched {
+                Ok(()) => check_out(path, reference).await,
+                Err(error) => Err(error),
+            };
+            found.map_err(|_| reason)?;
         }
-    };
-    git(path, &["checkout", "--quiet", "--detach", "--end-of-options", commit]).await?;
+    }
     Ok(folder.keep())
+}
+
+async fn check_out(folder: &Path, commit: &str) -> Result<(), String> {
+    git(folder, &["checkout", "--quiet", "--detach", "--end-of-options", commit]).await
 }
 
 /// Runs Git without anything of the user's or of the repository's that would run by itself.
@@ -178,7 +185,7 @@ fn sweep(sources: &Path) {
 }
 
 /// Takes user and password out of addresses in a text.
-fn without_credentials(text: &str) -> String {
+pub(crate) fn without_credentials(text: &str) -> String {
     text.split_inclusive(char::is_whitespace)
         .map(|word| match word.split_once("://") {
             Some((scheme, rest)) => {

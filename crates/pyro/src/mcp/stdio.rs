@@ -2,7 +2,14 @@
 //!
 //! `rmcp` drops a line it cannot read without a word; here whoever sent it is told, as JSON-RPC asks.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rmcp::{
     RoleServer, ServiceExt as _,
@@ -12,7 +19,7 @@ use rmcp::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
-    sync::Mutex,
+    sync::{Mutex, Notify},
     task::JoinHandle,
 };
 
@@ -23,6 +30,11 @@ use crate::cli::Failure;
 
 /// Longest message; the largest request, a patch of 4 MiB, fits with every byte escaped.
 const LINE_MAX_BYTES: usize = 32 << 20;
+
+/// Answers waiting to be read, in bytes, beyond which no further message is: a client that only asks would make us hold them all.
+const WAITING_MAX_BYTES: usize = 4 << 20;
+/// How long a client may take to read what was left when it closed our input.
+const READ_GRACE: Duration = Duration::from_secs(15);
 
 /// Serves one client until it closes our standard input. One that still reads gets the answers that come within seconds; of one that is
 /// gone, and of what takes longer, everything is called off and undone.
@@ -74,7 +86,7 @@ struct Lines<R, W> {
     overlong: bool,
     /// Before the first request there is nothing that a notification could be about.
     begun: bool,
-    output: Arc<Mutex<W>>,
+    output: Arc<Output<W>>,
     /// A refusal on its way. It has a task of its own, for a message that is cut short would spoil every one after it.
     refusing: Option<JoinHandle<io::Result<()>>>,
     /// Cancelled when the client has closed both directions.
@@ -84,7 +96,7 @@ struct Lines<R, W> {
 
 impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Lines<R, W> {
     fn new(input: R, output: W, client_gone: CancellationToken, nobody_reads: fn() -> bool) -> Self {
-        let output = Arc::new(Mutex::new(output));
+        let output = Arc::new(Output { stream: Mutex::new(output), waiting_bytes: AtomicUsize::new(0), written: Notify::new() });
         Self { input, line: Vec::new(), overlong: false, begun: false, output, refusing: None, client_gone, nobody_reads }
     }
 
@@ -132,12 +144,39 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Lines<R, W
     }
 }
 
-async fn write_line<W: AsyncWrite + Unpin>(output: &Mutex<W>, message: &ServerJsonRpcMessage) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    let mut output = output.lock().await;
-    output.write_all(&line).await?;
-    output.flush().await
+/// Our output, and how much of it waits for the client.
+struct Output<W> {
+    stream: Mutex<W>,
+    waiting_bytes: AtomicUsize,
+    written: Notify,
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    async fn write(&self, message: &ServerJsonRpcMessage) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.waiting_bytes.fetch_add(line.len(), Ordering::SeqCst);
+        let written = async {
+            let mut stream = self.stream.lock().await;
+            stream.write_all(&line).await?;
+            stream.flush().await
+        };
+        let written = written.await;
+        self.waiting_bytes.fetch_sub(line.len(), Ordering::SeqCst);
+        self.written.notify_waiters();
+        written
+    }
+
+    /// Returns when the client has read enough to be heard again.
+    async fn has_room(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.waiting_bytes.load(Ordering::SeqCst) <= WAITING_MAX_BYTES {
+                return;
+            }
+            written.await;
+        }
+    }
 }
 
 impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transport<RoleServer> for Lines<R, W> {
@@ -145,7 +184,7 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Tra
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let output = self.output.clone();
-        async move { write_line(&output, &message).await }
+        async move { output.write(&message).await }
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
@@ -154,10 +193,16 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Tra
                 refusing.await.ok()?.ok()?;
                 self.refusing = None;
             }
+            self.output.has_room().await;
             let Some(whole) = self.read_line().await else {
                 if (self.nobody_reads)() {
                     self.client_gone.cancel();
                 }
+                let client_gone = self.client_gone.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(READ_GRACE).await;
+                    client_gone.cancel();
+                });
                 return None;
             };
             let refused = match whole {
@@ -172,12 +217,12 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Tra
                 }
             };
             let (output, message) = (self.output.clone(), ServerJsonRpcMessage::error(refused.0, refused.1));
-            self.refusing = Some(tokio::spawn(async move { write_line(&output, &message).await }));
+            self.refusing = Some(tokio::spawn(async move { output.write(&message).await }));
         }
     }
 
     async fn close(&mut self) -> Result<(), io::Error> {
-        self.output.lock().await.shutdown().await
+        self.output.stream.lock().await.shutdown().await
     }
 }
 
@@ -191,7 +236,7 @@ mod tests {
         while let Some(message) = lines.receive().await {
             output.push(serde_json::to_value(&message).expect("serialises")["method"].as_str().unwrap_or_default().to_owned());
         }
-        let written = lines.output.lock().await.get_ref().clone();
+        let written = lines.output.stream.lock().await.get_ref().clone();
         let written = written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         (output, written.map(|line| serde_json::from_slice(line).expect("JSON")).collect())
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::tokens;
+use crate::render::{acts, plain};
 
 /// Tokens a text may cost by our estimate. It is made for prose and JSON; of digits and letters without sense it misses a fifth.
 const TEXT_MAX_TOKENS: usize = 7_500;
@@ -20,7 +21,7 @@ pub(super) fn of(tool: &str, answer: &Value) -> String {
         "workspace_file_read" | "workspace_disk_read" => file(answer),
         "workspace_file_list" | "workspace_disk_list" => lines(answer, "entries", entry),
         "workspace_file_search" => {
-            lines(answer, "matches", |found| format!("{}:{}: {}", string(found, "path"), found["line"], string(found, "text")))
+            lines(answer, "matches", |found| format!("{}:{}: {}", name(found, "path"), found["line"], string(found, "text")))
         }
         "workspace_diff" => diff(answer),
         "workspace_create" | "workspace_status" | "workspace_update" | "workspace_reset" | "workspace_start" | "workspace_stop"
@@ -33,13 +34,61 @@ pub(super) fn of(tool: &str, answer: &Value) -> String {
             Some(log) => format!("{}\n{log}", brief(answer, &["log_tail"])),
             None => brief(answer, &[]),
         },
+        _ if tool.ends_with("_list") => match answer.as_object().into_iter().flatten().find(|(_, value)| value.is_array()) {
+            Some((field, _)) => lines(answer, field, |item| brief(item, &[])),
+            None => brief(answer, &[]),
+        },
         _ => brief(answer, &[]),
     };
-    capped(&text)
+    capped(&without_escapes(&text))
+}
+
+/// Takes out what only a terminal acts on, and characters that are not seen: a model pays for them, and they can hide what it is told.
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\u{1b}' => match characters.next() {
+                // A sequence with parameters ends with a letter or one of `@[\\]^_`{|}~`.
+                Some('[') => while characters.next().is_some_and(|inner| !('@'..='~').contains(&inner)) {},
+                // A title or a link ends with a bell, or with an escape and a backslash.
+                Some(']') => {
+                    while let Some(inner) = characters.next() {
+                        match inner {
+                            '\u{7}' => break,
+                            '\u{1b}' => {
+                                let _ = characters.next();
+                                break;
+                            }
+                            '\n' => {
+                                plain.push('\n');
+                                break;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                Some(_) | None => {}
+            },
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\r' => plain.push('\n'),
+            '\n' | '\t' => plain.push(character),
+            '\u{e0000}'..='\u{e007f}' => {}
+            _ if acts(character) => {}
+            _ => plain.push(character),
+        }
+    }
+    plain
 }
 
 fn string<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Returns a name, which the guest may have chosen to look like several lines of ours.
+fn name(value: &Value, field: &str) -> String {
+    plain(string(value, field))
 }
 
 fn is_true(value: &Value, field: &str) -> bool {
@@ -51,7 +100,7 @@ fn command(answer: &Value) -> String {
     let head = match (answer.get("exit_code"), string(answer, "state")) {
         (_, "running") => format!("[still running{sequence}]"),
         (Some(code), _) => {
-            let timed_out = if is_true(answer, "timed_out") { ", timed out" } else { "" };
+            let timed_out = if is_true(answer, "timed_out") { ", timed out: raise timeout_seconds" } else { "" };
             let duration = answer.get("duration_ms").and_then(Value::as_f64).map(|ms| format!(", {ms:.0} ms")).unwrap_or_default();
             format!("[exit code {code}{timed_out}{duration}{sequence}]")
         }
@@ -92,19 +141,29 @@ fn logs(answer: &Value) -> String {
 
 fn file(answer: &Value) -> String {
     let Some(content) = answer.get("content").and_then(Value::as_str) else {
-        return format!("[{}]", brief(answer, &[]));
+        return format!("[{}; no text: look at it with a command, or export it]", brief(answer, &[]));
     };
+    let size = &answer["size_bytes"];
+    let offset = answer.get("offset").and_then(Value::as_u64).unwrap_or(0);
+    if content.is_empty() && size.as_u64().is_some_and(|size| size > 0) {
+        return format!("[nothing there; {size} bytes in all]");
+    }
+    // Only the head: the way to the rest is known.
+    let shown = head(content);
+    if shown.len() < content.len() {
+        return format!("{shown}\n[{size} bytes in all; goes on at offset {}]", offset + shown.len() as u64);
+    }
     match answer.get("next_offset") {
-        Some(next) => format!("{content}\n[{} bytes in all; goes on at offset {next}]", answer["size_bytes"]),
+        Some(next) => format!("{content}\n[{size} bytes in all; goes on at offset {next}]"),
         None => content.to_owned(),
     }
 }
 
 fn entry(entry: &Value) -> String {
     match string(entry, "artifact_type") {
-        "directory" => format!("{}/", string(entry, "path")),
-        "symlink" => format!("{} -> {}", string(entry, "path"), string(entry, "link_target")),
-        _ => format!("{} ({} bytes)", string(entry, "path"), entry["size_bytes"]),
+        "directory" => format!("{}/", name(entry, "path")),
+        "symlink" => format!("{} -> {}", name(entry, "path"), name(entry, "link_target")),
+        _ => format!("{} ({} bytes)", name(entry, "path"), entry["size_bytes"]),
     }
 }
 
@@ -126,7 +185,7 @@ fn status(answer: &Value) -> String {
     }
     if let Some(count) = answer.get("left_out_count").and_then(Value::as_u64).filter(|count| *count > 0) {
         let named = answer["left_out"].as_array().into_iter().flatten().take(LEFT_OUT_NAMED);
-        let named = named.map(|entry| format!("{} ({})", string(entry, "path"), string(entry, "reason"))).collect::<Vec<_>>().join(", ");
+        let named = named.map(|entry| format!("{} ({})", name(entry, "path"), name(entry, "reason"))).collect::<Vec<_>>().join(", ");
         add(format!("{count} entries were left out: {named}"));
     }
     if let Some(last) = answer.get("last_command") {
@@ -134,7 +193,7 @@ fn status(answer: &Value) -> String {
         add(format!("last command: #{} {end}: {}", last["sequence"], words(last)));
     }
     for service in answer.get("services").and_then(Value::as_array).into_iter().flatten() {
-        add(format!("service {}: {}", string(service, "service_name"), string(service, "state")));
+        add(format!("service {}: {}", name(service, "service_name"), string(service, "state")));
     }
     for port in answer.get("published_ports").and_then(Value::as_array).into_iter().flatten() {
         add(format!("port {} is at {}:{}", port["guest_port"], string(port, "host"), port["host_port"]));
@@ -149,7 +208,7 @@ fn status(answer: &Value) -> String {
 /// Writes the arguments of a journal's entry.
 fn words(entry: &Value) -> String {
     let words: Vec<&str> = entry["command"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    words.join(" ")
+    plain(&words.join(" "))
 }
 
 fn diff(answer: &Value) -> String {
@@ -158,7 +217,7 @@ fn diff(answer: &Value) -> String {
     }
     let patch = string(answer, "patch");
     let entries = answer["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let named = entries.iter().take(LIST_MAX).map(|entry| format!("{} {}", string(entry, "change"), string(entry, "path")));
+    let named = entries.iter().take(LIST_MAX).map(|entry| format!("{} {}", string(entry, "change"), name(entry, "path")));
     let mut text = named.collect::<Vec<_>>().join("\n");
     if !patch.is_empty() {
         text.push_str(&format!("\n\n{patch}"));
@@ -186,7 +245,7 @@ fn brief(answer: &Value, without: &[&str]) -> String {
         Value::Null => None,
         Value::Bool(false) => None,
         Value::String(text) if text.is_empty() => None,
-        Value::String(text) => Some(format!("{name}={text}")),
+        Value::String(text) => Some(format!("{name}={}", plain(text))),
         Value::Array(items) if items.is_empty() => None,
         Value::Array(items) => Some(format!("{name}={}", list(items))),
         Value::Object(map) if map.is_empty() => None,
@@ -196,9 +255,18 @@ fn brief(answer: &Value, without: &[&str]) -> String {
 }
 
 fn list(items: &[Value]) -> String {
-    let shown: Vec<String> = items.iter().take(20).map(|item| item.as_str().map_or_else(|| item.to_string(), ToOwned::to_owned)).collect();
+    let shown: Vec<String> = items.iter().take(20).map(|item| item.as_str().map_or_else(|| item.to_string(), plain)).collect();
     let more = if items.len() > shown.len() { format!(" and {} more", items.len() - shown.len()) } else { String::new() };
     format!("[{}{more}]", shown.join(", "))
+}
+
+/// Returns as much of a text, from its beginning, as may be told.
+fn head(text: &str) -> &str {
+    let mut bytes = text.len();
+    while bytes > TEXT_MAX_TOKENS - 100 && tokens::estimate(&text[..bytes]) > TEXT_MAX_TOKENS - 100 {
+        bytes = text.floor_char_boundary(bytes * 4 / 5);
+    }
+    &text[..bytes]
 }
 
 /// Keeps head and tail of a text that would cost too much.
@@ -235,6 +303,24 @@ mod tests {
             assert!(tokens <= 10_000, "{line:?}: {tokens}");
         }
         assert_eq!(capped("short"), "short");
+    }
+
+    #[test]
+    fn escapes_and_unseen_characters_are_not_told() {
+        let coloured = "\u{1b}[1;31mred\u{1b}[0m\u{1b}]0;title\u{7} a\u{1b}]8;;x\u{1b}\\link \u{202e}b\u{e0041}\r\n10%\r20%\ttab\u{1b}";
+        assert_eq!(without_escapes(coloured), "red alink b\n10%\n20%\ttab");
+    }
+
+    #[test]
+    fn long_file_is_read_on_where_its_text_ended() {
+        let content = "a line of words\n".repeat(4096);
+        let answer = json!({ "content": content, "size_bytes": 90_000, "offset": 1000, "next_offset": 66_536 });
+        let text = of("workspace_file_read", &answer);
+        let (shown, note) = text.rsplit_once("\n[").expect("a note");
+        assert_eq!(note, format!("90000 bytes in all; goes on at offset {}]", 1000 + shown.len()));
+        assert!(content.starts_with(shown) && shown.len() > 10_000, "{}", shown.len());
+        let past = json!({ "content": "", "size_bytes": 5, "offset": 9 });
+        assert_eq!(of("workspace_file_read", &past), "[nothing there; 5 bytes in all]");
     }
 
     #[test]

@@ -80,7 +80,11 @@ const TOOLS: &[Tool] = &[
     tool("shell_signal", "Send the terminal's foreground program a signal."),
     tool("shell_resize", "Resize a terminal."),
     tool("shell_close", "Close a terminal and end what runs in it."),
-    tool("service_start", "Start a server or watcher that keeps running, and wait until it is ready. Give one readiness probe."),
+    tool(
+        "service_start",
+        "Start a server or watcher that keeps running, and wait until it is ready. Give one readiness probe. publish needs a workspace created \
+         with network_policy published-ports.",
+    ),
     tool("service_list", "List a workspace's services."),
     tool("service_status", "Show a service's state."),
     tool("service_logs", "Read a service's log."),
@@ -122,7 +126,12 @@ const STORIES: &[(Mode, &str, &str)] = &[
         "workspace_create",
         "Create a fresh Linux VM holding the project, to find out whether its README works for a newcomer: set-up, tests, start.",
     ),
-    (Mode::ColdStart, "service_start", "Start what the README says to start, with a readiness probe, and wait until it is ready."),
+    (
+        Mode::ColdStart,
+        "service_start",
+        "Start what the README says to start, with a readiness probe, and wait until it is ready. publish needs a workspace created with \
+         network_policy published-ports.",
+    ),
     (
         Mode::ReviewEval,
         "workspace_create",
@@ -145,7 +154,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("*", "cwd", "Default /workspace"),
     ("*", "user", "Default root"),
     ("*", "env", ""),
-    ("*", "yield_after_ms", "Answer by then even if it still runs"),
+    ("*", "yield_after_ms", "Answer by then even if it still runs; default 45000"),
     ("*", "max_output_bytes", "Head and tail are kept"),
     ("*", "sequence", "Of the command"),
     ("workspace_logs", "sequence", "Only this command, with output"),
@@ -235,6 +244,19 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("workspace_sync_push", "strict"),
     ("service_start", "ready_interval_ms"),
 ];
+
+/// Numbers that the server fills in instead of the contract's defaults.
+const DEFAULTS: &[(&str, &str, u64)] = &[
+    // With a machine's start it stays below the yield time.
+    ("vm_run", "timeout_seconds", 40),
+    ("workspace_file_list", "limit", 1000),
+    ("workspace_disk_list", "limit", 1000),
+];
+
+/// Returns the defaults of a tool that are not the contract's.
+pub(super) fn defaults(tool: &str) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    DEFAULTS.iter().filter(move |(of, ..)| *of == tool).map(|(_, field, value)| (*field, *value))
+}
 
 /// Fields that the server fills in when they are missing.
 const OPTIONAL: &[(&str, &str)] = &[("vm_run", "environment"), ("vm_create", "environment"), ("workspace_create", "environment")];

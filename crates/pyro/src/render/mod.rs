@@ -24,7 +24,7 @@ pub(crate) use self::{
     answers::{check_lines, command_line, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
     hosts::{host_reports, host_snippets},
     live::{LiveOutput, Stream},
-    plain::{plain, plain_lines},
+    plain::{acts, plain, plain_lines},
     processes::{event, ports, ports_in_brief, service, services, shells},
     table::{bytes, duration},
     tools::tools,

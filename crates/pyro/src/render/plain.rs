@@ -9,7 +9,7 @@ use std::borrow::Cow;
 const REPLACEMENT: char = '\u{fffd}';
 
 /// Tells whether a character changes how a terminal shows others.
-fn acts(character: char) -> bool {
+pub(crate) fn acts(character: char) -> bool {
     let directs = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     character.is_control() || directs || matches!(character, '\u{2028}' | '\u{2029}')
 }
