@@ -44,3 +44,11 @@ pub(crate) fn kill(child: &mut std::process::Child) {
     drop(child.kill());
     drop(child.wait());
 }
+
+/// Returns the memory of a process that is only its own, without files it has mapped.
+#[must_use]
+pub fn anonymous_memory_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux tells");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}

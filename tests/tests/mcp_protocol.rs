@@ -9,14 +9,8 @@ use std::{
     time::Duration,
 };
 
-use pyro_tests::{ENVIRONMENT, Home, McpClient, eventually};
+use pyro_tests::{ENVIRONMENT, Home, McpClient, anonymous_memory_kib, eventually};
 use serde_json::{Value, json};
-
-fn memory_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux tells");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
-}
 
 #[test]
 fn old_and_new_versions_of_the_protocol_are_spoken() {
@@ -66,7 +60,7 @@ fn broken_messages_are_answered_by_the_right_errors_and_lose_nothing() {
     client.send_line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"tools/list\",\"params\":{deep}}}"));
     client.send_line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":78,\"method\":\"ping\",\"params\":{{\"x\":\"{}\"}}}}", "y".repeat(40 << 20)));
     assert_eq!(client.request("tools/list", json!({}))["result"]["tools"].as_array().map(|tools| tools.len() > 40), Some(true));
-    assert!(memory_kib(client.pid()) < 200_000, "what was too long is not kept");
+    assert!(anonymous_memory_kib(client.pid()) < 200_000, "what was too long is not kept");
     assert!(client.close().success());
     home.assert_nothing_left();
 }
@@ -90,7 +84,7 @@ fn a_client_that_does_not_read_holds_up_nobody_but_itself() {
     // Each answer is larger than a pipe. The commands end all the same, and the server holds no more than the answers.
     let ended = |home: &Home| home.status(&workspace)["command_count"] == CALLS && home.status(&workspace)["running_command_count"] == 0;
     eventually("every command has ended", 120, || ended(&home));
-    assert!(memory_kib(server.id()) < 200_000, "{}", memory_kib(server.id()));
+    assert!(anonymous_memory_kib(server.id()) < 200_000, "{}", anonymous_memory_kib(server.id()));
     let mut output = BufReader::new(server.stdout.take().expect("piped"));
     let mut answers = 0;
     while answers < CALLS {

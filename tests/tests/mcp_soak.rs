@@ -1,12 +1,11 @@
 //! A long session of a busy model: hundreds of calls, eight at a time, some of them called off.
 
 use std::{
-    fs,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use pyro_tests::{ENVIRONMENT, Home, McpClient, eventually};
+use pyro_tests::{ENVIRONMENT, Home, McpClient, anonymous_memory_kib, eventually};
 use serde_json::{Value, json};
 
 const CALLS: usize = 500;
@@ -24,12 +23,6 @@ impl Numbers {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
-}
-
-fn anonymous_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux tells");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Makes up the next call of a worker.
@@ -72,7 +65,7 @@ fn five_hundred_mixed_calls_with_cancellations_leave_only_what_was_asked_for() {
                         return;
                     }
                     if number == WARM_CALLS {
-                        warm_kib.store(usize::try_from(anonymous_kib(client.pid())).expect("small"), Ordering::SeqCst);
+                        warm_kib.store(usize::try_from(anonymous_memory_kib(client.pid())).expect("small"), Ordering::SeqCst);
                     }
                     let (tool, arguments) = call(&mut numbers, worker);
                     let id = client.send_call(tool, arguments);
@@ -104,7 +97,7 @@ fn five_hundred_mixed_calls_with_cancellations_leave_only_what_was_asked_for() {
     };
     eventually("what was called off is gone", 90, || names() == ["a", "b"]);
     let warm_kib = u64::try_from(warm_kib.load(Ordering::SeqCst)).expect("small");
-    let now_kib = anonymous_kib(client.pid());
+    let now_kib = anonymous_memory_kib(client.pid());
     eprintln!("memory of the server: {warm_kib} KiB after {WARM_CALLS} calls, {now_kib} KiB after {CALLS}");
     assert!(now_kib < warm_kib + GROWTH_MAX_KIB, "{warm_kib} KiB, then {now_kib} KiB");
     // The client is killed with eight calls on their way.

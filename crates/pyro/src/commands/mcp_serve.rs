@@ -62,7 +62,6 @@ struct SourceArguments {
 
 impl SourceArguments {
     fn resolve(self) -> Result<ProjectSource, Failure> {
-        let here = || std::env::current_dir().map_err(|error| Failure::Bug(format!("cannot tell the current folder: {error}")));
         if self.no_project_source {
             return Ok(ProjectSource::None);
         }
@@ -71,7 +70,10 @@ impl SourceArguments {
         }
         match self.project_path {
             Some(path) => Ok(ProjectSource::Path(existing(&path)?)),
-            None => Ok(ProjectSource::checkout_around(&here()?)),
+            None => {
+                let here = std::env::current_dir().map_err(|error| Failure::Bug(format!("cannot tell the current folder: {error}")))?;
+                Ok(ProjectSource::checkout_around(&here))
+            }
         }
     }
 }

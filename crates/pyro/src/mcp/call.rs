@@ -90,7 +90,7 @@ impl Call<'_> {
             "workspace_create" => {
                 default("environment", json!(environment));
                 if !arguments.contains_key("seed_path")
-                    && let Some(path) = options.source.path(self.server, &self.observer).await?
+                    && let Some(path) = options.source.path(self.server).await?
                 {
                     arguments.insert("seed_path".into(), json!(path));
                 }

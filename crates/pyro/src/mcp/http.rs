@@ -25,7 +25,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{Server, stdio::ended_by_signal};
+use super::{Server, is_alive, stdio::ended_by_signal};
 use crate::cli::{Context, Failure};
 
 /// Variable that holds the token, for those who would rather not have a file.
@@ -217,7 +217,7 @@ impl Token {
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         for entry in std::fs::read_dir(folder)?.flatten() {
             let owner = entry.file_name().to_str().and_then(|name| name.strip_prefix(TOKEN_FILE)?.parse::<u32>().ok());
-            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            if owner.is_some_and(|pid| !is_alive(pid)) {
                 drop(std::fs::remove_file(entry.path()));
             }
         }

@@ -34,3 +34,8 @@ pub(crate) use self::{
     stdio::serve_stdio,
     surface::{Mode, ProfileName, Surface, ToolCost},
 };
+
+/// Tells whether a process has this number: files that are named after one that has died are remnants.
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use pyro_sdk::{ErrorKind, Observer};
+use pyro_sdk::ErrorKind;
 use tokio::{process::Command, sync::watch};
 
-use super::{answer::Refusal, server::Server};
+use super::{answer::Refusal, is_alive, server::Server};
 
 /// How long a call waits for a clone; chat hosts give a call up at 60 s.
 const CLONE_WAIT: Duration = Duration::from_secs(40);
@@ -61,13 +61,12 @@ impl ProjectSource {
     }
 
     /// Returns the path to seed from.
-    pub(super) async fn path(&self, server: &Server, observer: &Observer) -> Result<Option<PathBuf>, Refusal> {
+    pub(super) async fn path(&self, server: &Server) -> Result<Option<PathBuf>, Refusal> {
         let (url, reference) = match self {
             Self::None => return Ok(None),
             Self::Path(path) => return Ok(Some(path.clone())),
             Self::Repository { url, reference } => (url, reference),
         };
-        let _ = observer;
         let mut outcome = {
             let mut begun = server.clone_of_source().outcome.lock().await;
             // One that failed is tried again: the network may be back.
@@ -178,7 +177,7 @@ fn sweep(sources: &Path) {
     for entry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.split_once('-').and_then(|(pid, _)| pid.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if owner.is_some_and(|pid| !is_alive(pid)) {
             drop(std::fs::remove_dir_all(entry.path()));
         }
     }
