@@ -46,7 +46,7 @@ fn a_person_attaches_types_resizes_detaches_and_comes_back() {
     let _ = tmux.wait_for("typed-2");
     tmux.keys(&["exit 3", "Enter"]);
     let screen = tmux.wait_for("host>");
-    assert!(screen.contains('3'), "{screen}");
+    assert!(screen.contains("exit code 3"), "{screen}");
     drop(tmux);
     let _ = home.pyro(&["workspace", "delete", &w]).ok();
     home.assert_nothing_left();
