@@ -99,6 +99,8 @@ pub enum End {
     TimedOut,
     /// It made room for another one.
     Evicted,
+    /// The machine closed its link.
+    Closed,
 }
 
 /// What a guest was told about a name.

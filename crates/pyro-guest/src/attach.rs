@@ -12,10 +12,13 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use pyro_proto::error::{ErrorKind, Failure};
 use pyro_proto::v1::AttachRequest;
+use pyro_sys::device::LinkAddress;
 use rustix::time::{ClockId, Timespec};
 
 use crate::files::FileError;
@@ -23,6 +26,7 @@ use crate::gate::Gate;
 use crate::log;
 use crate::mounts::{self, CHANGES, DISK, Disks, MountError, NEW_ROOT};
 use crate::workspace::{Leftovers, Workspace};
+use crate::{certificates, network};
 
 /// Least bytes of entropy accepted: what the kernel's pool holds twice over.
 const ENTROPY_MIN_BYTES: usize = 64;
@@ -39,6 +43,9 @@ pub(crate) struct Attachment<'a> {
     entropy: &'a [u8],
     hostname: &'a str,
     machine_id: &'a str,
+    link: Option<LinkAddress>,
+    certificates: &'a str,
+    certificate_bundle: &'a str,
 }
 
 /// The file systems of both disks, which have no path any more once the overlay is `/`.
@@ -78,15 +85,31 @@ impl<'a> Attachment<'a> {
         if request.machine_id.len() != MACHINE_ID_DIGITS || !request.machine_id.bytes().all(is_digit) {
             return Err(invalid("the machine id is not 32 lower-case hexadecimal digits"));
         }
+        let link = request.network.as_ref().map(|network| {
+            let prefix_bits = u8::try_from(network.prefix_bits).ok().filter(|bits| *bits <= 32);
+            let prefix_bits = prefix_bits.ok_or_else(|| invalid("the network's prefix is longer than an address"))?;
+            let (address, gateway) = (Ipv4Addr::from_bits(network.address), Ipv4Addr::from_bits(network.gateway));
+            Ok(LinkAddress { address, prefix_bits, gateway })
+        });
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| invalid("the certificates are not text"));
+        let (certificates, certificate_bundle) = (text(&request.certificates)?, text(&request.certificate_bundle)?);
         let nanoseconds = i64::try_from(request.clock_ns).map_err(|_| invalid("the clock is past the year 2262"))?;
         let clock = Timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 };
-        Ok(Self { clock, entropy: &request.entropy, hostname, machine_id: &request.machine_id })
+        Ok(Self {
+            clock,
+            entropy: &request.entropy,
+            hostname,
+            machine_id: &request.machine_id,
+            link: link.transpose()?,
+            certificates,
+            certificate_bundle,
+        })
     }
 
     /// Makes an attachment that changes nothing: the clock as it is, no entropy, the names a machine boots with.
     pub(crate) fn rehearsal() -> Attachment<'static> {
         let clock = rustix::time::clock_gettime(ClockId::Realtime);
-        Attachment { clock, entropy: &[], hostname: BOOT_HOSTNAME, machine_id: "" }
+        Attachment { clock, entropy: &[], hostname: BOOT_HOSTNAME, machine_id: "", link: None, certificates: "", certificate_bundle: "" }
     }
 
     /// Does it all. After a failure the machine is in between and of no further use.
@@ -103,7 +126,11 @@ impl<'a> Attachment<'a> {
             .open("/dev/urandom")
             .and_then(|random| pyro_sys::device::reseed_random(&random, self.entropy))
             .map_err(failed("reseed the random number generator"))?;
-        rustix::system::sethostname(self.hostname.as_bytes()).map_err(io::Error::from).map_err(failed("set the host name"))
+        rustix::system::sethostname(self.hostname.as_bytes()).map_err(io::Error::from).map_err(failed("set the host name"))?;
+        match self.link {
+            Some(link) => network::configure(link).map_err(failed("set up the network card")),
+            None => Ok(()),
+        }
     }
 
     fn mount(&self, disks: &Disks) -> Result<Mounted, AttachError> {
@@ -127,6 +154,8 @@ impl<'a> Attachment<'a> {
         }
         move_in().map_err(|source| AttachError::MoveIn { source })?;
         self.name_files("");
+        self.name_resolver("");
+        certificates::trust(Path::new("/"), self.certificates, self.certificate_bundle);
         workspace.tidy(leftovers);
         Ok(Mounted { changes, workspace })
     }
@@ -136,6 +165,8 @@ impl<'a> Attachment<'a> {
         for (file, _, contents) in self.names() {
             std::fs::write(file, contents).map_err(|source| AttachError::Identity { action: "rewrite the files that name it", source })?;
         }
+        // Its resolver is the one it had: every machine's gateway has the same address.
+        certificates::trust(Path::new("/"), self.certificates, self.certificate_bundle);
         Ok(())
     }
 
@@ -162,6 +193,19 @@ impl<'a> Attachment<'a> {
                 }
             })
             .collect()
+    }
+
+    /// Covers the list of resolvers with one in memory: the environment's own is of where it was built.
+    fn name_resolver(&self, root: &str) {
+        let Some(link) = self.link else { return };
+        let contents = format!(
+            "# Pyro's gateway: it asks the host's resolvers, as far as the workspace's network rules allow.\nnameserver {}\n",
+            link.gateway
+        );
+        let target = format!("{root}/etc/resolv.conf");
+        if let Err(error) = cover("/run/pyro/resolv.conf", &target, &contents) {
+            log::line(&format!("cannot cover `{target}`: {error}"));
+        }
     }
 }
 
@@ -195,6 +239,8 @@ fn move_in() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use pyro_proto::v1::Network;
+
     use super::*;
 
     fn request() -> AttachRequest {
@@ -203,6 +249,9 @@ mod tests {
             entropy: vec![7; 64].into(),
             hostname: "api".into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
+            network: Some(Network { address: 0x0a00_020f, prefix_bits: 24, gateway: 0x0a00_0202 }),
+            certificates: "".into(),
+            certificate_bundle: "".into(),
         }
     }
 
@@ -221,5 +270,7 @@ mod tests {
         check(|request| request.machine_id.make_ascii_uppercase());
         check(|request| request.machine_id.push('0'));
         check(|request| request.clock_ns = u64::MAX);
+        check(|request| request.certificates = vec![0xff].into());
+        check(|request| request.network = Some(Network { prefix_bits: 33, ..Network::default() }));
     }
 }

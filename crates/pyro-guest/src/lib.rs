@@ -3,6 +3,7 @@
 mod attach;
 mod boot;
 mod calls;
+mod certificates;
 mod change;
 mod commands;
 mod conduct;
@@ -19,6 +20,7 @@ mod inquiry;
 mod link;
 mod log;
 mod mounts;
+mod network;
 mod passwd;
 mod pipes;
 mod port;

@@ -156,6 +156,12 @@ pub(crate) enum HostError {
         /// Its number in the guest.
         port: u16,
     },
+    /// The network stack failed.
+    #[error("the workspace's network failed")]
+    Network {
+        /// Why.
+        source: pyro_egress::EgressError,
+    },
     /// The host's disk is full and the machine is paused.
     #[error("the host's disk is full; the machine is paused until there is room")]
     HostDiskFull,
@@ -165,6 +171,10 @@ pub(crate) enum HostError {
 pub(crate) type HostResult<T> = Result<T, HostError>;
 
 impl HostError {
+    pub(crate) const fn network(source: pyro_egress::EgressError) -> Self {
+        Self::Network { source }
+    }
+
     /// Returns the kind every surface reports.
     #[must_use]
     pub(crate) fn kind(&self) -> ErrorKind {
@@ -187,6 +197,7 @@ impl HostError {
             Self::PortTaken { .. } => ErrorKind::Conflict,
             Self::PortForbidden { .. } => ErrorKind::PermissionDenied,
             Self::PortNotPublished { .. } => ErrorKind::NotFound,
+            Self::Network { .. } => ErrorKind::MachineFailed,
             Self::HostDiskFull => ErrorKind::HostDiskFull,
         }
     }

@@ -1,7 +1,7 @@
 //! Caps of the wire, checked before anything is allocated. Both ends share them.
 
 /// Generation of the guest protocol this build speaks. The lower of both ends' numbers is used.
-pub const PROTOCOL_GENERATION: u32 = 3;
+pub const PROTOCOL_GENERATION: u32 = 4;
 
 /// Largest gRPC message either hop accepts. Output chunks stay far below; a request carries at most 1 MiB of arguments and
 /// environment, so 4 MiB leaves room for framing and for later operations (a patch is at most 4 MiB and is streamed).

@@ -2,10 +2,19 @@
 //!
 //! Nothing here reads a file or a variable by itself: the text and a way to look variables up are handed in from the edge.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use pyro_store::{Accelerator, Retention, Settings};
 use serde::{Deserialize, Serialize};
+
+use crate::text::{NetworkGroup, NetworkRule};
 
 /// Which accelerator is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -137,6 +146,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// Every value with its origin, in the order of the documentation.
     pub values: Vec<Configured>,
+    /// Groups of network rules, by name.
+    pub network_groups: BTreeMap<NetworkGroup, Vec<NetworkRule>>,
     /// The user's own list of files Git ignores, where Git looks for it by default. It is Git's to configure, not Pyro's.
     pub git_excludes: Option<PathBuf>,
 }
@@ -147,6 +158,7 @@ impl Default for Configuration {
             accelerator: AcceleratorChoice::default(),
             settings: Settings { retention: Retention::default(), ..Settings::default() },
             values: Vec::new(),
+            network_groups: BTreeMap::new(),
             git_excludes: None,
         };
         configuration.values =
@@ -221,7 +233,23 @@ const KEYS: &[Key] = &[
         show: |configuration| configuration.settings.retention.workspace_max_bytes.to_string(),
         set: |configuration, text| bounded(text, 0..=1 << 40).map(|bytes| configuration.settings.retention.workspace_max_bytes = bytes),
     },
+    Key {
+        name: "resolvers",
+        rule: "up to 3 addresses, each with a port if it is not 53, separated by commas, are",
+        doc: "DNS servers that guests' questions are forwarded to; empty means the host's own.",
+        show: |configuration| configuration.settings.resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        set: |configuration, text| resolvers(text).map(|resolvers| configuration.settings.resolvers = resolvers),
+    },
 ];
+
+/// A name server by its address alone, or with a port.
+fn resolvers(text: &str) -> Option<Vec<SocketAddr>> {
+    const RESOLVERS_MAX: usize = 3;
+    const DNS_PORT: u16 = 53;
+    let resolver = |word: &str| word.parse().ok().or_else(|| Some(SocketAddr::new(word.parse::<IpAddr>().ok()?, DNS_PORT)));
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if words.len() > RESOLVERS_MAX { None } else { words.into_iter().map(resolver).collect() }
+}
 
 /// The keys `config.toml` accepts. A derived type makes unknown ones an error that names key and line.
 #[derive(Debug, Default, Deserialize)]
@@ -234,6 +262,9 @@ struct File {
     stopped_ttl_seconds: Option<toml::Value>,
     command_output_max_bytes: Option<toml::Value>,
     workspace_output_max_bytes: Option<toml::Value>,
+    resolvers: Option<toml::Value>,
+    #[serde(default)]
+    network_groups: BTreeMap<NetworkGroup, Vec<NetworkRule>>,
 }
 
 impl File {
@@ -246,6 +277,7 @@ impl File {
             "stopped_ttl_seconds" => &self.stopped_ttl_seconds,
             "command_output_max_bytes" => &self.command_output_max_bytes,
             "workspace_output_max_bytes" => &self.workspace_output_max_bytes,
+            "resolvers" => &self.resolvers,
             _ => &None,
         };
         value.as_ref().map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
@@ -266,6 +298,7 @@ impl Configuration {
                     configuration.set(key, &value, Origin::File(path.clone()))?;
                 }
             }
+            configuration.network_groups = file.network_groups;
         }
         for key in KEYS {
             let name = variable_name(key.name);
@@ -339,7 +372,7 @@ mod tests {
 
     #[test]
     fn every_key_can_be_set_in_the_file_and_by_variable() {
-        let values = ["'tcg'", "3", "20", "'/opt/qemu'", "61", "62", "63"];
+        let values = ["'tcg'", "3", "20", "'/opt/qemu'", "61", "62", "63", "'192.0.2.1:53,[2001:db8::1]:5353'"];
         let text: String = KEYS.iter().zip(values).map(|(key, value)| format!("{} = {value}\n", key.name)).collect();
         let configuration = resolve(&text, &[], Flags::default()).unwrap();
         for (configured, value) in configuration.values.iter().zip(values) {
@@ -347,6 +380,23 @@ mod tests {
             assert_eq!(configured.origin, Origin::File("/c/config.toml".into()), "{}", configured.key);
         }
         assert_eq!(configuration.settings.standby, 3);
+    }
+
+    #[test]
+    fn groups_of_network_rules_are_read_and_checked() {
+        let configuration = resolve("[network_groups]\nweb = ['example.com:443', '*.example.org']\n", &[], Flags::default()).unwrap();
+        let group = &configuration.network_groups[&"web".parse().unwrap()];
+        assert_eq!(group.iter().map(ToString::to_string).collect::<Vec<_>>(), ["example.com:443", "*.example.org"]);
+        let error = resolve("[network_groups]\nweb = ['https://example.com']\n", &[], Flags::default()).unwrap_err();
+        assert!(error.source().unwrap().to_string().contains("https://example.com"), "{error:?}");
+    }
+
+    #[test]
+    fn resolvers_are_addresses_with_or_without_a_port() {
+        let configuration = resolve("resolvers = '192.0.2.1, 192.0.2.2:5353'", &[], Flags::default()).unwrap();
+        assert_eq!(configuration.values.last().unwrap().value, "192.0.2.1:53,192.0.2.2:5353");
+        assert!(resolve("resolvers = 'dns.example'", &[], Flags::default()).is_err());
+        assert!(resolve("resolvers = '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4'", &[], Flags::default()).is_err());
     }
 
     #[test]

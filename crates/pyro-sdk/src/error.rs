@@ -69,8 +69,18 @@ pub(crate) enum Problem {
     ShellEnded { workspace: String, shell: String },
     #[error("{what} ends at {end}, which lies before {cursor}")]
     CursorBeyondEnd { what: String, cursor: u64, end: u64 },
-    #[error("the network policy of workspace `{workspace}` has no published ports")]
-    NoPublishedPorts { workspace: String, environment: String },
+    #[error("the network policy of workspace `{workspace}` is `{policy}`: it has no published ports")]
+    NoPublishedPorts { workspace: String, policy: &'static str, with_ports: &'static str, environment: String },
+    #[error("the network policy of workspace `{workspace}` is `{policy}`: it reaches nothing")]
+    NoEgress { workspace: String, policy: &'static str, with_egress: &'static str, environment: String },
+    #[error("rules about hosts need a network policy with egress")]
+    RulesWithoutEgress { with_egress: &'static str },
+    #[error("the configuration has no network group `{name}`")]
+    NoNetworkGroup { name: String, known: String },
+    #[error("there is no rule to allow")]
+    NothingToAllow,
+    #[error("a workspace has at most {maximum} network rules, this would make {count}")]
+    TooManyNetworkRules { count: usize, maximum: usize },
     #[error("a service has at most one readiness probe")]
     SeveralProbes,
     #[error("the command of a service is UTF-8 text, and this one is not")]
@@ -240,9 +250,14 @@ impl Error {
             | Problem::HostCompatRefused { .. } => ErrorKind::InvalidArgument,
             Problem::NoBinary | Problem::NoQemu { .. } | Problem::NoKvm { .. } => ErrorKind::HostNotReady,
             Problem::EnvironmentMissing { .. } => ErrorKind::EnvironmentUnavailable,
-            Problem::StillRunning { .. } | Problem::NotRunning { .. } | Problem::ShellEnded { .. } | Problem::NoPublishedPorts { .. } => {
-                ErrorKind::WrongState
-            }
+            Problem::StillRunning { .. }
+            | Problem::NotRunning { .. }
+            | Problem::ShellEnded { .. }
+            | Problem::NoPublishedPorts { .. }
+            | Problem::NoEgress { .. } => ErrorKind::WrongState,
+            Problem::RulesWithoutEgress { .. } | Problem::NothingToAllow => ErrorKind::InvalidArgument,
+            Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
+            Problem::TooManyNetworkRules { .. } => ErrorKind::LimitExceeded,
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
             Problem::Workspace { kind, .. }
             | Problem::Files { kind, .. }

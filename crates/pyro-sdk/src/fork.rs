@@ -158,6 +158,8 @@ impl Workspace {
             root_layer: record.root_layer.clone(),
             workspace_layer: record.workspace_layer.clone(),
             network_policy: record.network_policy,
+            network_rules: record.network_rules.clone(),
+            secrets: record.secrets.clone(),
             forked_from: Some(record.id.clone()),
         };
         let checkpoint = origin.resume.as_ref().map(|resume| resume.checkpoint.clone());
@@ -182,7 +184,10 @@ impl Workspace {
             Some(resume) => self.place_resumed("fork", origin.record.shape, resume, observer).await,
             None => {
                 let limits = (VcpuCount::new(origin.record.shape.vcpu_count.into())?, MemMib::new(origin.record.shape.mem_mib)?);
-                let shape = self.pyro().shape(origin.record.shape.environment_digest, limits.0, limits.1, observer).await?;
+                let shape = self
+                    .pyro()
+                    .shape(origin.record.shape.environment_digest, limits.0, limits.1, origin.record.network_policy, observer)
+                    .await?;
                 self.place("fork", shape, observer).await
             }
         }

@@ -124,17 +124,25 @@ impl Pyro {
     pub async fn logs(&self, request: Logs) -> Result<LogsAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let workspace_id = record.id.to_string();
+        if request.network {
+            return self.network_entries(record.id, request.after, request.tail).await;
+        }
         let Some(sequence) = request.sequence else {
             let id = record.id.clone();
             let commands = self.store(move |_, registry| Ok(registry.commands(&id, request.tail.get())?)).await?;
-            return Ok(LogsAnswer { workspace_id, commands: commands.iter().map(CommandEntry::from).collect(), output: None });
+            return Ok(LogsAnswer {
+                workspace_id,
+                commands: commands.iter().map(CommandEntry::from).collect(),
+                output: None,
+                entries: Vec::new(),
+            });
         };
         let command = workspace.command(sequence).await?;
         let output = match (request.stdout_offset, request.stderr_offset) {
             (None, None) => workspace.head_and_tail(&command, request.max_output_bytes).await?,
             (stdout, stderr) => workspace.page(&command, stdout, stderr, request.max_output_bytes).await?,
         };
-        Ok(LogsAnswer { workspace_id, commands: vec![CommandEntry::from(&command)], output: Some(output) })
+        Ok(LogsAnswer { workspace_id, commands: vec![CommandEntry::from(&command)], output: Some(output), entries: Vec::new() })
     }
 }
 

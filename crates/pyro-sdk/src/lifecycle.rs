@@ -13,8 +13,8 @@ use pyro_proto::{
     v1::{AdoptRequest, StopRequest, adopt_progress},
 };
 use pyro_store::{
-    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NewMachine, NewWorkspace, Resume, StoreError, SupervisorArguments,
-    WorkspaceId, WorkspaceState, file_identity, start_supervisor,
+    COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NetworkPolicy, NewMachine, NewWorkspace, Resume, StoreError,
+    SupervisorArguments, WorkspaceId, WorkspaceState, file_identity, start_supervisor,
 };
 
 use crate::{
@@ -54,12 +54,14 @@ impl Pyro {
     }
 
     pub(crate) async fn create_planned(&self, Plan { request, one_shot }: Plan, observer: &Observer) -> Result<Workspace> {
+        let network_rules = self.network_rules(&request)?;
         let labels = request.labels.into_iter().map(|label| (label.key, label.value)).collect();
         check_labels(&labels)?;
         // Told before minutes go into building an environment no machine could use.
         self.qemu_identity()?;
         let environment = self.environment(request.environment, observer).await?;
-        let shape = self.shape(environment.digest.as_str().to_owned(), request.vcpu_count, request.mem_mib, observer).await?;
+        let digest = environment.digest.as_str().to_owned();
+        let shape = self.shape(digest, request.vcpu_count, request.mem_mib, request.network_policy.into(), observer).await?;
         let seeded = match request.seed_path {
             Some(path) => {
                 let options = self.source_options(request.seed_all, !request.no_git, request.strict);
@@ -85,6 +87,8 @@ impl Pyro {
             workspace_layer: seed_layer.as_ref().map(|layer| layer.id.clone()),
             new_layer: seed_layer,
             network_policy: request.network_policy.into(),
+            network_rules,
+            secrets: Vec::new(),
             forked_from: None,
         };
         let observer_of_seed = observer.clone();
@@ -129,6 +133,7 @@ impl Pyro {
         environment_digest: String,
         vcpu_count: VcpuCount,
         mem_mib: MemMib,
+        network_policy: NetworkPolicy,
         observer: &Observer,
     ) -> Result<MachineShape> {
         let accelerator = self.accelerator(observer).await?;
@@ -137,7 +142,7 @@ impl Pyro {
             environment_digest,
             vcpu_count: u32::try_from(vcpu_count.get()).unwrap_or(u32::MAX),
             mem_mib: mem_mib.get(),
-            network_card: false,
+            network_card: network_policy.has_egress(),
             accelerator,
             agent_digest: pyro_image::agent::agent_digest().to_owned(),
             qemu_identity,
@@ -307,7 +312,8 @@ impl Workspace {
             return self.status().await;
         }
         let limits = (VcpuCount::new(record.shape.vcpu_count.into()), MemMib::new(record.shape.mem_mib));
-        let shape = self.pyro().shape(record.shape.environment_digest.clone(), limits.0?, limits.1?, observer).await?;
+        let shape =
+            self.pyro().shape(record.shape.environment_digest.clone(), limits.0?, limits.1?, record.network_policy, observer).await?;
         let id = self.id().clone();
         self.pyro()
             .store(move |_, registry| Ok(registry.change_state(&id, &[WorkspaceState::Stopped], WorkspaceState::Starting)?))

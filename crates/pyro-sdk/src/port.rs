@@ -75,12 +75,17 @@ impl Pyro {
 impl Workspace {
     /// Refuses when the workspace's policy has no published ports.
     pub(crate) fn may_publish(&self, record: &WorkspaceRecord) -> Result<()> {
-        match record.network_policy {
-            NetworkPolicy::PublishedPorts => Ok(()),
-            NetworkPolicy::Off => {
-                let refused = Problem::NoPublishedPorts { workspace: self.label().to_owned(), environment: record.environment.clone() };
-                Err(Error::from(refused).about(self.label()))
-            }
+        if record.network_policy.has_published_ports() {
+            return Ok(());
         }
+        let with_ports =
+            if record.network_policy.has_egress() { NetworkPolicy::EgressAndPublishedPorts } else { NetworkPolicy::PublishedPorts };
+        let refused = Problem::NoPublishedPorts {
+            workspace: self.label().to_owned(),
+            policy: record.network_policy.as_str(),
+            with_ports: with_ports.as_str(),
+            environment: record.environment.clone(),
+        };
+        Err(Error::from(refused).about(self.label()))
     }
 }

@@ -60,7 +60,7 @@ impl Workspace {
             (Some(_), Some(snapshot)) => snapshot.shape.clone(),
             _ => {
                 let limits = (VcpuCount::new(record.shape.vcpu_count.into())?, MemMib::new(record.shape.mem_mib)?);
-                self.pyro().shape(record.shape.environment_digest.clone(), limits.0, limits.1, observer).await?
+                self.pyro().shape(record.shape.environment_digest.clone(), limits.0, limits.1, record.network_policy, observer).await?
             }
         };
         let (id, detail) =

@@ -2,7 +2,7 @@
 
 use crate::{
     CommandSpec, Observer, Progress, Pyro, Workspace,
-    contract::{CommandAnswer, ExpireAction, VmRun, WorkspaceCreate},
+    contract::{CommandAnswer, ExpireAction, NetworkPolicy, VmRun, WorkspaceCreate},
     error::{Error, Problem, Result},
     exec::{Execution, Stdin},
     host_compat,
@@ -65,6 +65,10 @@ impl Pyro {
         };
         match self.start_run_in_guest(&request, &spec, observer).await {
             Err(error) if request.allow_host_compat && no_guest_possible(&error) => {
+                if request.network {
+                    // Nothing would hold it to its rules there.
+                    return Err(Problem::HostCompatRefused { refusal: "a command with a network needs a guest" }.into());
+                }
                 if request.seed_path.is_some() {
                     // What the command changed there would be gone with its folder, and what it reads is not what a guest would have.
                     return Err(Problem::HostCompatRefused { refusal: "a seed needs a guest" }.into());
@@ -86,6 +90,9 @@ impl Pyro {
             root_disk_gib: request.root_disk_gib,
             ttl_seconds: request.ttl_seconds,
             on_expire: ExpireAction::Delete,
+            network_policy: if request.network { NetworkPolicy::Egress } else { NetworkPolicy::Off },
+            allow_hosts: request.allow_hosts.clone(),
+            allow_groups: request.allow_groups.clone(),
             ..WorkspaceCreate::new(request.environment)
         };
         let workspace = self.create_planned(Plan { request: create, one_shot: true }, observer).await?;

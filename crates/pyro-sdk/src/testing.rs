@@ -117,6 +117,8 @@ fn new_workspace() -> NewWorkspace {
         workspace_layer: None,
         new_layer: None,
         network_policy: NetworkPolicy::Off,
+        network_rules: pyro_store::NetworkRules::default(),
+        secrets: Vec::new(),
         forked_from: None,
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::{
     content::{FILE_TEXT_MAX_BYTES, FileText, Glob, LineRange, PatchText, SearchPattern},
     endpoint::{HttpUrl, PortPublication, TcpTarget, UrlError},
+    network_text::{NetworkGroup, NetworkRule},
     process_text::{GuestLine, ProbePath, ShellId, ShellInput, ShellSignal},
     workspace_path::{WorkspacePath, WorkspacePathError},
 };

@@ -4,7 +4,7 @@
 //! config   config.toml
 //! data     environments/  templates/  layers/  checkpoints/ID/{memory,state,checkpoint.json,rings/}
 //! cache    downloaded packages
-//! state    registry.sqlite  workspaces/ID/{output/,shells/N/,services/NAME/,seed.json,apply/}  reserve
+//! state    registry.sqlite  workspaces/ID/{output/,shells/N/,services/NAME/,seed.json,apply/,network.log}  reserve
 //! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
 //! ```
 
@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MachineId, StoreResult, TemplateKey, WorkspaceId};
+use crate::{MachineId, NetworkLog, StoreResult, TemplateKey, WorkspaceId};
 
 /// The five folders of one Pyro installation of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,12 @@ impl Dirs {
     #[must_use]
     pub fn machine(&self, id: &MachineId) -> PathBuf {
         self.machines().join(id.as_str())
+    }
+
+    /// Returns the log of what a workspace's network did.
+    #[must_use]
+    pub fn network_log(&self, id: &WorkspaceId) -> NetworkLog {
+        NetworkLog::new(self.workspace(id))
     }
 
     /// Returns the folder of all workspaces' journals.

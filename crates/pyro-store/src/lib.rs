@@ -11,6 +11,7 @@ mod host_facts;
 mod ids;
 mod journal;
 mod lock;
+mod network_log;
 mod reap;
 mod registry;
 mod reserve;
@@ -28,12 +29,13 @@ pub use host_facts::{boot_id, file_identity};
 pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, ServiceName, SnapshotName, WorkspaceId, WorkspaceName};
 pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
 pub use lock::{FileLock, MachineLock};
+pub use network_log::{ChainEnd, ChainFault, NetworkLog, Verified};
 pub use reap::{Reaped, reap};
 pub use registry::{
     Carried, CarriedCommand, CarriedProcesses, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord,
-    MachineRole, MachineState, NetworkPolicy, NewMachine, NewWorkspace, OnExpire, PortRecord, PortSpec, ReadinessProbe, Registry,
-    ResetTarget, RestartPolicy, SERVICES_MAX, SeedRecord, ServiceRecord, ServiceSpec, ServiceState, ShellRecord, SnapshotKind,
-    SnapshotRecord, WorkspaceRecord, WorkspaceState,
+    MachineRole, MachineState, NetworkPolicy, NetworkRules, NewMachine, NewWorkspace, OnExpire, PortRecord, PortSpec, ReadinessProbe,
+    Registry, ResetTarget, RestartPolicy, SERVICES_MAX, SecretRecord, SecretSource, SeedRecord, ServiceRecord, ServiceSpec, ServiceState,
+    ShellRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
 };
 pub use ring::{
     RingReader, RingSize, RingWriter, SHELL_RING_BYTES, keep_rings, restore_rings, service_ring, service_ring_name, shell_ring,

@@ -17,6 +17,9 @@ pub struct Settings {
     pub retention: Retention,
     /// How long a stopped workspace's disks are kept, in seconds.
     pub stopped_ttl_seconds: u64,
+    /// Resolvers that guests' questions are forwarded to; empty are the host's own.
+    #[serde(default)]
+    pub resolvers: Vec<std::net::SocketAddr>,
 }
 
 impl Default for Settings {
@@ -27,6 +30,7 @@ impl Default for Settings {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
             retention: Retention::default(),
             stopped_ttl_seconds: 30 * 24 * 3600,
+            resolvers: Vec::new(),
         }
     }
 }

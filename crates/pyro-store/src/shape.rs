@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Generation of QEMU's command line this build makes; raised whenever it changes, so that no older template is restored under it.
-pub const COMMAND_LINE_GENERATION: u32 = 3;
+pub const COMMAND_LINE_GENERATION: u32 = 4;
 
 /// How guest instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -4,7 +4,8 @@
 //! Every function borrows the descriptor it works on and touches no other state of the process.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// `_IOW('R', 0x03, int [2])` and `_IO('R', 0x07)` of `linux/random.h`, `_IO(0x12, 97)` of `linux/fs.h`; `libc` has none of them
 /// for every target.
@@ -90,13 +91,73 @@ pub fn write_out(file: impl AsFd) -> io::Result<()> {
 /// What the kernel answers, for example `EPERM`.
 pub fn bring_loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-    let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+    bring_link_up(&socket, "lo")
+}
+
+/// An address of a link, and the way out through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// The link's own address.
+    pub address: Ipv4Addr,
+    /// How many bits of it name its network, 0 to 32.
+    pub prefix_bits: u8,
+    /// Where packets to everywhere else go.
+    pub gateway: Ipv4Addr,
+}
+
+/// Gives a link its one address, brings it up and makes it the default route. A link that has them already is left as it is.
+///
+/// # Errors
+/// What the kernel answers, for example `ENODEV` when there is no such link, or `EINVAL` for a name longer than 15 bytes.
+pub fn configure_link(name: &str, link: LinkAddress) -> io::Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    let mask = u32::MAX.checked_shl(32 - u32::from(link.prefix_bits.min(32))).unwrap_or(0);
+    for (request_number, address) in [(libc::SIOCSIFADDR, link.address), (libc::SIOCSIFNETMASK, Ipv4Addr::from_bits(mask))] {
+        let mut request = link_request(name)?;
+        request.ifr_ifru.ifru_addr = socket_address(address);
+        // SAFETY: both requests read an `ifreq`, whose name ends with a zero byte and whose address was just set.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), request_number, &raw const request) })?;
     }
+    bring_link_up(&socket, name)?;
+    // SAFETY: of numbers, addresses and a pointer that may be null, all of which may be zero.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = socket_address(link.gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    // SAFETY: SIOCADDRT reads an `rtentry`; its name of a device is null, so the kernel finds the link by the gateway.
+    match check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) }) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn bring_link_up(socket: &impl AsRawFd, name: &str) -> io::Result<()> {
+    let mut request = link_request(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, whose name ends with a zero byte and whose flags were just set.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+}
+
+fn link_request(name: &str) -> io::Result<libc::ifreq> {
+    // The last byte stays zero.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(request)
+}
+
+/// An IPv4 address where the kernel wants a generic one: two bytes of port, then the address (`struct sockaddr_in`).
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut generic = libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
+    for (to, from) in generic.sa_data[2..6].iter_mut().zip(address.octets()) {
+        *to = from.cast_signed();
+    }
+    generic
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

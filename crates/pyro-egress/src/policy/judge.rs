@@ -70,13 +70,22 @@ pub struct Policy {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     host_addresses: HashSet<Ipv4Addr>,
+    only_allowed: bool,
 }
 
 impl Policy {
-    /// Returns the policy of these rules. One allow rule makes it an allow-list; order does not matter.
+    /// Returns the policy of these rules; their order does not matter. One allow rule makes it an allow-list.
     #[must_use]
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>, host_addresses: impl IntoIterator<Item = Ipv4Addr>) -> Self {
-        Self { allow, deny, host_addresses: host_addresses.into_iter().collect() }
+        Self { only_allowed: !allow.is_empty(), allow, deny, host_addresses: host_addresses.into_iter().collect() }
+    }
+
+    /// Says whether only what a rule allows may be reached, whatever rules there are: none allows nothing, and those of an open policy open
+    /// inner addresses beside it.
+    #[must_use]
+    pub const fn with_only_allowed(mut self, only_allowed: bool) -> Self {
+        self.only_allowed = only_allowed;
+        self
     }
 
     /// Returns the allow rules.
@@ -93,8 +102,8 @@ impl Policy {
 
     /// Returns whether only what a rule names may be reached.
     #[must_use]
-    pub fn is_allow_list(&self) -> bool {
-        !self.allow.is_empty()
+    pub const fn is_allow_list(&self) -> bool {
+        self.only_allowed
     }
 
     /// Judges a question for a name, before it leaves the host. Returns the rule that allows it, if there is an allow-list.

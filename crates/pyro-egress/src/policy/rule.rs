@@ -114,6 +114,18 @@ impl Rule {
         }
     }
 
+    /// Returns whether all that this rule is about, `other` is about, too. A name is never within a network, nor the other way round.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let target = match (&self.target, &other.target) {
+            (Target::Name(own), _) => other.names(own),
+            (Target::Below(own), Target::Below(suffix)) => own == suffix || own.is_below(suffix),
+            (Target::Network(own), Target::Network(network)) => network.covers(own),
+            (Target::Below(_) | Target::Network(_), _) => false,
+        };
+        target && other.ports.first <= self.ports.first && self.ports.last <= other.ports.last
+    }
+
     /// Returns the network the rule is about, if it is about one.
     #[must_use]
     pub const fn network(&self) -> Option<&Network> {

@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::configuration::Configuration;
 use crate::dns::StreamQuestion;
 use crate::error::EgressError;
-use crate::event::{Counters, Event, FlowId};
+use crate::event::{Counters, End, Event, FlowId};
 use crate::policy::{Budgets, Learnt, Policy};
 
 use super::connections::{Connecting, FlowKey};
@@ -152,7 +152,10 @@ impl Stack {
         let mut input = Deframer::default();
         loop {
             match self.turn(&mut input)? {
-                Turn::PeerClosed => return Ok(()),
+                Turn::PeerClosed => {
+                    self.part();
+                    return Ok(());
+                }
                 Turn::Again => {
                     self.rest(Wait::No).await;
                     // Others of this thread have their turn, too.
@@ -309,6 +312,15 @@ impl Stack {
                 let _ = answer.send(self.count());
             }
         }
+    }
+
+    /// Tells of the end of everything that is open.
+    fn part(&mut self) {
+        let open: Vec<FlowId> = self.flows.keys().copied().collect();
+        for id in open {
+            self.close(id, End::Closed);
+        }
+        self.part_associations();
     }
 
     fn count(&self) -> Counters {

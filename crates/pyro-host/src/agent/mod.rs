@@ -95,15 +95,15 @@ impl Agent {
     }
 
     /// Gives the guest its identity and mounts the workspace's disks.
-    pub(crate) async fn attach(&self, hostname: String, machine_id: String) -> HostResult<()> {
-        let request = identity(hostname, machine_id)?;
+    pub(crate) async fn attach(&self, identity: Identity) -> HostResult<()> {
+        let request = identity.request()?;
         let call = async { self.client.clone().attach(request).await.map_err(|status| refused(&status, "mounting its disks")) };
         within(ATTACH_DEADLINE, "mounting its disks", call).await.map(drop)
     }
 
     /// Brings a guest that was frozen with its workspace into the present, under another identity; returns the commands that go on.
-    pub(crate) async fn wake(&self, hostname: String, machine_id: String) -> HostResult<Vec<u64>> {
-        let request = identity(hostname, machine_id)?;
+    pub(crate) async fn wake(&self, identity: Identity) -> HostResult<Vec<u64>> {
+        let request = identity.request()?;
         let call = async { self.client.clone().wake(request).await.map_err(|status| refused(&status, "waking up")) };
         within(ATTACH_DEADLINE, "waking up", call).await.map(|answer| answer.into_inner().commands)
     }
@@ -216,12 +216,37 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn identity(hostname: String, machine_id: String) -> HostResult<AttachRequest> {
-    let mut entropy = vec![0; 64];
-    rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty()).doing("draw entropy for the guest")?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let clock_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    Ok(AttachRequest { clock_ns, entropy: entropy.into(), hostname, machine_id })
+/// What makes a machine a workspace's.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// 1 to 64 letters, digits and dashes.
+    pub(crate) hostname: String,
+    /// 32 lower-case hexadecimal digits.
+    pub(crate) machine_id: String,
+    /// Where the machine has a network card that is in use.
+    pub(crate) network: Option<pyro_proto::v1::Network>,
+    /// What the guest trusts beside its own, PEM.
+    pub(crate) certificates: String,
+    /// What an environment without any begins with, PEM.
+    pub(crate) certificate_bundle: String,
+}
+
+impl Identity {
+    /// Adds what is new each time: the clock and randomness.
+    fn request(self) -> HostResult<AttachRequest> {
+        let mut entropy = vec![0; 64];
+        rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty()).doing("draw entropy for the guest")?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(AttachRequest {
+            clock_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            entropy: entropy.into(),
+            hostname: self.hostname,
+            machine_id: self.machine_id,
+            network: self.network,
+            certificates: self.certificates.into(),
+            certificate_bundle: self.certificate_bundle.into(),
+        })
+    }
 }
 
 /// A refusal that is the client's business: kind and words reach it as they are.

@@ -27,8 +27,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 pub use self::process::become_machine;
-pub(crate) use self::{command_line::Disk, qmp::QmpEvent};
 use self::{command_line::Origin, process::Inheritance, qmp::Qmp};
+pub(crate) use self::{
+    command_line::{Disk, NETWORK_CARD, NETWORK_MTU_BYTES},
+    qmp::QmpEvent,
+};
 use crate::error::{Doing as _, HostError, HostResult};
 
 /// First fd set for what comes after the start; lower numbers are on the command line.
@@ -51,6 +54,8 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) agent: StdUnixStream,
+    /// Ethernet frames, each after its length in four bytes, where the machine has a network card.
+    pub(crate) network: Option<StdUnixStream>,
     pub(crate) events: mpsc::Receiver<QmpEvent>,
 }
 
@@ -67,6 +72,7 @@ impl Machine {
         let pid = process.child.id().unwrap_or_default();
         let monitor = process.monitor.try_clone().doing("duplicate the monitor's socket")?;
         let agent = process.agent.try_clone().doing("duplicate the agent's socket")?;
+        let network = process.network.take();
         let console = process.console.clone();
         let (event_sender, events) = mpsc::channel(4);
         let qmp = Qmp::start(monitor, event_sender)?;
@@ -85,7 +91,7 @@ impl Machine {
         });
         let machine = Self { qmp, pid, kill, ended, next_fdset: AtomicU32::new(FIRST_FDSET), chains: Mutex::default(), console };
         match machine.qmp.negotiate().await {
-            Ok(()) => Ok((machine, Ports { agent, events })),
+            Ok(()) => Ok((machine, Ports { agent, network, events })),
             Err(error) => Err(machine.explain(error).await),
         }
     }

@@ -46,6 +46,8 @@ pub(crate) struct Process {
     pub(crate) child: tokio::process::Child,
     pub(crate) monitor: StdUnixStream,
     pub(crate) agent: StdUnixStream,
+    /// The other end of the network card, where the machine has one.
+    pub(crate) network: Option<StdUnixStream>,
     pub(crate) console: Tail,
     /// What QEMU wrote to its standard error.
     pub(crate) messages: Tail,
@@ -194,6 +196,13 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         mappings.push(map(kernel, descriptor::KERNEL));
         mappings.push(map(initramfs, descriptor::INITRAMFS));
     }
+    let network = if shape.network_card {
+        let (network, network_qemu) = pair()?;
+        mappings.push(map(network_qemu.into(), descriptor::NETWORK));
+        Some(network)
+    } else {
+        None
+    };
     let mut command = launch.command();
     let (messages, messages_qemu) = pair()?;
     command.stdout(Stdio::null()).stderr(Stdio::from(OwnedFd::from(messages_qemu)));
@@ -202,7 +211,7 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| HostError::Start { program: qemu.to_owned(), source })?;
-    Ok(Process { child, monitor, agent, console: Tail::follow(console)?, messages: Tail::follow(messages)? })
+    Ok(Process { child, monitor, agent, network, console: Tail::follow(console)?, messages: Tail::follow(messages)? })
 }
 
 /// Runs a program on disk layers a machine has written, contained as the machine was, and with nothing but these files.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use pyro_proto::process::ProcessId;
 use pyro_store::{LayerId, LayerRecord, WorkspaceId, WorkspaceRecord};
 
-use super::Supervisor;
+use super::{Supervisor, network::Certificates};
 use crate::{
+    agent::Identity,
     error::{HostError, HostResult},
     lock,
     machine::{
@@ -34,13 +35,14 @@ impl Supervisor {
         let (Some(own_root), Some(own_workspace)) = own.map_or((None, None), |own| (own.root_layer, own.workspace_layer)) else {
             return Err(HostError::WrongState { problem: "this machine has no disks of its own".into() });
         };
+        let identity = self.identity(&record)?;
         let carried = if let Some(resume) = &self.arguments.resume {
             lock(&self.registry).set_layer_parent(&own_root, &resume.root_layer, record.root_disk_gib << 30)?;
             lock(&self.registry).set_layer_parent(&own_workspace, &resume.workspace_layer, record.disk_gib << 30)?;
-            agent.wake(hostname(&record), format!("{id}{id}")).await?
+            agent.wake(identity).await?
         } else {
             self.hang_disks(machine, &record, own_root, own_workspace).await?;
-            agent.attach(hostname(&record), format!("{id}{id}")).await?;
+            agent.attach(identity).await?;
             Vec::new()
         };
         lock(&self.registry).adopt(&self.record.id, id)?;
@@ -55,6 +57,21 @@ impl Supervisor {
             tokio::spawn(self.clone().replace_standby());
         }
         Ok(())
+    }
+
+    /// Starts the network, and returns what makes the guest the workspace's.
+    fn identity(self: &Arc<Self>, record: &WorkspaceRecord) -> HostResult<Identity> {
+        let network = self.start_network(record)?;
+        let certificates =
+            if network.is_some() && record.network_rules.host_certificates { Certificates::of_host() } else { Certificates::default() };
+        let certificates = self.certificates.get_or_init(|| certificates).clone();
+        Ok(Identity {
+            hostname: hostname(record),
+            machine_id: format!("{0}{0}", record.id),
+            network,
+            certificates: certificates.authorities,
+            certificate_bundle: certificates.bundle,
+        })
     }
 
     async fn hang_disks(&self, machine: &Machine, record: &WorkspaceRecord, own_root: LayerId, own_workspace: LayerId) -> HostResult<()> {

@@ -152,6 +152,7 @@ impl Supervisor {
             // Nothing of a workspace that is deleted, or was never adopted, needs to reach the disk.
             if orderly { machine.quit(QUIT_DEADLINE).await } else { machine.kill().await }
         }
+        self.finish_network().await;
         let (dirs, registry) = (&self.arguments.dirs, &self.registry);
         if let Some(workspace) = workspace {
             let text = match reason {

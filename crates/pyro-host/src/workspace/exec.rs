@@ -68,7 +68,7 @@ impl Supervisor {
         // A command has neither a terminal nor a group of its own: those are shells and services.
         (start.terminal, start.login, start.contained) = (None, false, false);
         // The queue is empty, so this cannot wait.
-        drop(guest.try_send(ExecInput { input: Some(Input::Start(start)) }));
+        drop(guest.try_send(ExecInput { input: Some(Input::Start(self.equip(start))) }));
         lock(&self.running)
             .insert(sequence, Running { started_at_ms: now_ms().cast_unsigned(), input: guest.clone(), ended: ended_receiver });
         let output = match agent.exec(guest_input, deadline).await {

@@ -9,6 +9,7 @@ mod compact;
 mod end;
 mod exec;
 mod files;
+mod network;
 mod ports;
 mod prepare;
 mod process;
@@ -19,6 +20,7 @@ mod standby;
 
 use std::{
     collections::BTreeMap,
+    os::unix::net::UnixStream as StdUnixStream,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -117,6 +119,11 @@ pub(crate) struct Supervisor {
     /// Services that have a driver.
     services: Mutex<BTreeMap<ServiceName, services::Service>>,
     ports: Mutex<ports::Ports>,
+    /// The other end of the machine's network card, until a workspace has it.
+    card: Mutex<Option<StdUnixStream>>,
+    network: OnceLock<network::Network>,
+    /// What the guest trusts beside its own.
+    certificates: OnceLock<network::Certificates>,
     /// Places for connections of all ports.
     connections: Arc<Semaphore>,
     /// The machine is being ended: what ends in it now ends with it, and is entered with it.
@@ -151,6 +158,9 @@ impl Supervisor {
             shells: Mutex::default(),
             services: Mutex::default(),
             ports: Mutex::default(),
+            card: Mutex::default(),
+            network: OnceLock::new(),
+            certificates: OnceLock::new(),
             connections: Arc::new(Semaphore::new(ports::MACHINE_CONNECTIONS_MAX)),
             ending: AtomicBool::new(false),
             disk_full: watch::Sender::new(false),
@@ -201,6 +211,12 @@ impl Supervisor {
         // A full queue holds end requests already.
         drop(self.ends.try_send(End { reason, done: None }));
     }
+}
+
+/// Writes a line to the supervisor's log.
+#[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
+fn log_line(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Returns the wall clock in milliseconds since 1970.

@@ -93,12 +93,14 @@ impl Listener {
 impl Supervisor {
     /// Refuses when the workspace's policy has no published ports.
     pub(super) fn may_publish(&self) -> HostResult<()> {
-        match self.workspace_record()?.network_policy {
-            NetworkPolicy::PublishedPorts => Ok(()),
-            NetworkPolicy::Off => Err(HostError::WrongState {
-                problem: "its network policy is `off`: create the workspace with `--network-policy published-ports`".into(),
-            }),
+        let policy = self.workspace_record()?.network_policy;
+        if policy.has_published_ports() {
+            return Ok(());
         }
+        let with_ports = if policy.has_egress() { NetworkPolicy::EgressAndPublishedPorts } else { NetworkPolicy::PublishedPorts };
+        let problem =
+            format!("its network policy is `{}`: create the workspace with `--network-policy {}`", policy.as_str(), with_ports.as_str());
+        Err(HostError::WrongState { problem })
     }
 
     /// Publishes a port of the guest; returns its number on the host. 0 takes a free one.

@@ -47,6 +47,7 @@ impl Supervisor {
         let (machine, ports, memory) =
             template::restore(settings, dirs, shape, template, self.record.user_slot, overlays, checkpoint).await?;
         lock(&self.registry).set_machine_processes(&self.record.id, std::process::id(), Some(machine.pid()))?;
+        *lock(&self.card) = ports.network;
         let agent = template::connect(&machine, ports.agent).await?;
         tokio::spawn(self.clone().watch_events(ports.events));
         handoff::serve(dirs, &self.record.id, memory)?;

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use pyro_proto::{
     error::{ErrorKind, Failure},
     process::ProcessId,
-    v1::{ExecOutput, SpawnFailure, exec_output::Output},
+    v1::{EnvironmentVariable, ExecOutput, ExecStart, SpawnFailure, exec_output::Output},
 };
 use pyro_store::{CarriedProcesses, CheckpointRecord, ServiceState};
 use tonic::Streaming;
 
-use super::Supervisor;
+use super::{Supervisor, network::Certificates};
 use crate::{
     error::{HostError, HostResult},
     lock,
@@ -18,6 +18,19 @@ use crate::{
 
 /// How long the guest may take to say whether a process could be started: it says so right after it answered the call.
 const STARTED_DEADLINE: Duration = Duration::from_secs(20);
+
+impl Supervisor {
+    /// Adds what every command of this workspace finds in its environment; what the command itself says comes first.
+    pub(super) fn equip(&self, mut start: ExecStart) -> ExecStart {
+        let given: Vec<EnvironmentVariable> = self.certificates.get().map(Certificates::variables).unwrap_or_default();
+        for variable in given {
+            if !start.env.iter().any(|said| said.name == variable.name) {
+                start.env.push(variable);
+            }
+        }
+        start
+    }
+}
 
 /// Waits for the first word of a process; returns its id in the guest.
 ///

@@ -11,7 +11,8 @@ use pyro_proto::{
     v1::{
         AdoptProgress, AdoptReady, AdoptRequest, ChangeAnswer, ChangeInput, CheckpointAnswer, CheckpointRequest, CollapseAnswer,
         CollapseRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest, HoldAnswer, HoldRequest,
-        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, PortPublishAnswer, PortPublishRequest, PortUnpublishAnswer,
+        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, NetworkApplyAnswer, NetworkApplyRequest, NetworkFlushAnswer,
+        NetworkFlushRequest, NetworkLearnAnswer, NetworkLearnRequest, PortPublishAnswer, PortPublishRequest, PortUnpublishAnswer,
         PortUnpublishRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest, RunningCommand, ServiceCountAnswer,
         ServiceCountRequest, ServiceStartAnswer, ServiceStartRequest, ServiceStopAnswer, ServiceStopRequest, ShellAttachInput,
         ShellAttachOutput, ShellCloseAnswer, ShellCloseRequest, ShellOpenAnswer, ShellOpenRequest, ShellResizeAnswer, ShellResizeRequest,
@@ -119,6 +120,23 @@ impl supervisor_server::Supervisor for Service {
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshAnswer>, Status> {
         self.0.activity.notify_waiters();
         Ok(Response::new(RefreshAnswer {}))
+    }
+
+    async fn network_apply(&self, _: Request<NetworkApplyRequest>) -> Result<Response<NetworkApplyAnswer>, Status> {
+        let supervisor = self.0.clone();
+        let ended = to_the_end(async move { supervisor.apply_network_rules().await }).await?;
+        Ok(Response::new(NetworkApplyAnswer { ended: ended as u64 }))
+    }
+
+    type NetworkLearnStream = Answers<NetworkLearnAnswer>;
+
+    async fn network_learn(&self, _: Request<NetworkLearnRequest>) -> Result<Response<Self::NetworkLearnStream>, Status> {
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.learn_network().await?))))
+    }
+
+    async fn network_flush(&self, _: Request<NetworkFlushRequest>) -> Result<Response<NetworkFlushAnswer>, Status> {
+        self.0.flush_network().await?;
+        Ok(Response::new(NetworkFlushAnswer {}))
     }
 
     type ListFilesStream = Streaming<ListFilesAnswer>;

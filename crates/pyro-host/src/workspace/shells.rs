@@ -138,7 +138,7 @@ impl Supervisor {
             };
             // A line that is run instead of the shell comes to no prompt.
             let starts_until = start.argv.is_empty().then(|| Instant::now() + START_PATIENCE);
-            self.start_shell(number, Input::Start(start), ring, starts_until).await
+            self.start_shell(number, Input::Start(self.equip(start)), ring, starts_until).await
         };
         match started.await {
             Ok(()) => Ok(number),

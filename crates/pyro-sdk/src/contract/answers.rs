@@ -95,6 +95,12 @@ pub enum NetworkPolicy {
     /// Nothing: it has no network card, and none of its ports is published
     #[default]
     Off,
+    /// It reaches the outside, as far as its rules allow
+    Egress,
+    /// Both of its neighbours
+    #[serde(rename = "egress+published-ports")]
+    #[cfg_attr(feature = "cli", value(name = "egress+published-ports"))]
+    EgressAndPublishedPorts,
     /// Ports of it can be published on the host's 127.0.0.1. It has no network card
     PublishedPorts,
 }
@@ -103,19 +109,40 @@ impl NetworkPolicy {
     /// Returns the name used on every surface.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
+        self.stored().as_str()
+    }
+
+    /// Tells whether the guest has a network card.
+    #[must_use]
+    pub const fn has_egress(self) -> bool {
+        self.stored().has_egress()
+    }
+
+    /// Tells whether ports can be published.
+    #[must_use]
+    pub const fn has_published_ports(self) -> bool {
+        self.stored().has_published_ports()
+    }
+
+    /// Tells whether everything this policy allows is allowed by `ceiling`.
+    #[must_use]
+    pub const fn is_within(self, ceiling: Self) -> bool {
+        (!self.has_egress() || ceiling.has_egress()) && (!self.has_published_ports() || ceiling.has_published_ports())
+    }
+
+    const fn stored(self) -> pyro_store::NetworkPolicy {
         match self {
-            Self::Off => "off",
-            Self::PublishedPorts => "published-ports",
+            Self::Off => pyro_store::NetworkPolicy::Off,
+            Self::Egress => pyro_store::NetworkPolicy::Egress,
+            Self::EgressAndPublishedPorts => pyro_store::NetworkPolicy::EgressAndPublishedPorts,
+            Self::PublishedPorts => pyro_store::NetworkPolicy::PublishedPorts,
         }
     }
 }
 
 impl From<NetworkPolicy> for pyro_store::NetworkPolicy {
     fn from(policy: NetworkPolicy) -> Self {
-        match policy {
-            NetworkPolicy::Off => Self::Off,
-            NetworkPolicy::PublishedPorts => Self::PublishedPorts,
-        }
+        policy.stored()
     }
 }
 
@@ -123,6 +150,8 @@ impl From<pyro_store::NetworkPolicy> for NetworkPolicy {
     fn from(policy: pyro_store::NetworkPolicy) -> Self {
         match policy {
             pyro_store::NetworkPolicy::Off => Self::Off,
+            pyro_store::NetworkPolicy::Egress => Self::Egress,
+            pyro_store::NetworkPolicy::EgressAndPublishedPorts => Self::EgressAndPublishedPorts,
             pyro_store::NetworkPolicy::PublishedPorts => Self::PublishedPorts,
         }
     }

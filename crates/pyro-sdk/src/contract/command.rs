@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommandAnswer, CommandEntry, GuestCommand, operation::operation};
+use super::{CommandAnswer, CommandEntry, GuestCommand, NetworkEntry, operation::operation};
 use crate::{
     limits::{MaxOutputBytes, TailCount, TimeoutSeconds, YieldAfterMs},
     text::{GuestPath, GuestUser, Signal, Variable, WorkspaceReference, variable_map},
@@ -119,7 +119,7 @@ pub struct Logs {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub sequence: Option<u64>,
-    /// How many commands, the newest last: 1 to 1000
+    /// How many commands or entries, the newest last: 1 to 1000
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t))]
     pub tail: TailCount,
@@ -131,6 +131,16 @@ pub struct Logs {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "BYTE", requires = "sequence"))]
     pub stderr_offset: Option<u64>,
+    /// What its network did instead: every connection, refusal and question, the newest last
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "sequence"))]
+    pub network: bool,
+    /// With `network`: only entries after this number, the oldest first
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", requires = "network"))]
+    pub after: Option<u64>,
     /// Output an answer carries, in bytes: 1 to 1048576. Head and tail, or from the offset on
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "BYTES", default_value_t))]
@@ -146,6 +156,9 @@ pub struct LogsAnswer {
     pub commands: Vec<CommandEntry>,
     /// Output, when one command was asked for
     pub output: Option<LogOutput>,
+    /// Of the network, when it was asked for
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<NetworkEntry>,
 }
 
 /// Output of one command as it is kept on the host.

@@ -16,6 +16,7 @@ mod event;
 mod files;
 mod guest_command;
 mod host;
+mod network;
 mod operation;
 mod port;
 mod run;
@@ -49,6 +50,10 @@ pub use guest_command::GuestCommand;
 pub use host::{
     Check, CheckStatus, DiskUse, DiskUseItem, Doctor, DoctorAnswer, Prepare, PrepareAnswer, Readiness, Step, SystemDf, SystemPrune,
     SystemPruneAnswer,
+};
+pub use network::{
+    AuditAnswer, AuditVerify, AuditedLog, NetworkAllow, NetworkAnswer, NetworkDeny, NetworkEntry, NetworkLearn, NetworkLearnAnswer,
+    NetworkList,
 };
 pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
 pub use port::{PortList, PortListAnswer, PortPublish, PortPublished, PortUnpublish, PortUnpublished};

@@ -6,7 +6,9 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{changes, command, disk, environment, event, files, host, port, run, service, shell, snapshot, summary, vm, workspace};
+use super::{
+    changes, command, disk, environment, event, files, host, network, port, run, service, shell, snapshot, summary, vm, workspace,
+};
 use crate::{
     Observer, Pyro,
     error::{Problem, Result},
@@ -191,7 +193,7 @@ fn invoke<'a, O: Operation>(pyro: &'a Pyro, request: Value, observer: &'a Observ
     })
 }
 
-static OPERATIONS: [Entry; 63] = [
+static OPERATIONS: [Entry; 68] = [
     Entry::of::<run::VmRun>(),
     Entry::of::<vm::VmCreate>(),
     Entry::of::<vm::VmStart>(),
@@ -251,6 +253,11 @@ static OPERATIONS: [Entry; 63] = [
     Entry::of::<port::PortPublish>(),
     Entry::of::<port::PortUnpublish>(),
     Entry::of::<port::PortList>(),
+    Entry::of::<network::NetworkAllow>(),
+    Entry::of::<network::NetworkDeny>(),
+    Entry::of::<network::NetworkList>(),
+    Entry::of::<network::NetworkLearn>(),
+    Entry::of::<network::AuditVerify>(),
     Entry::of::<event::WorkspaceEvents>(),
     Entry::of::<workspace::WorkspaceDelete>(),
     Entry::of::<host::SystemDf>(),

@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CommandAnswer, GuestCommand, operation::operation};
-use crate::limits::{DiskGib, MaxOutputBytes, MemMib, TimeoutSeconds, TtlSeconds, VcpuCount};
+use crate::{
+    limits::{DiskGib, MaxOutputBytes, MemMib, TimeoutSeconds, TtlSeconds, VcpuCount},
+    text::{NetworkGroup, NetworkRule},
+};
 
 /// Run one command in a fresh microVM that is gone afterwards
 ///
@@ -44,6 +47,21 @@ pub struct VmRun {
     #[serde(default = "TtlSeconds::one_shot")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SECONDS", default_value_t = TtlSeconds::one_shot()))]
     pub ttl_seconds: TtlSeconds,
+    /// Let the command reach the outside
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub network: bool,
+    /// What it may reach, and nothing else: `api.example.com`, `*.example.org`, `203.0.113.7`, each with `:PORT`. Needs `--network`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "allow-host", value_name = "RULE", requires = "network"))]
+    pub allow_hosts: Vec<NetworkRule>,
+    /// Group of rules in `[network_groups]` of config.toml, allowed as with `--allow-host`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "allow-group", value_name = "NAME", requires = "network"))]
+    pub allow_groups: Vec<NetworkGroup>,
     /// Run the command on the host, in a fresh temporary folder, when no guest can be started. Nothing contains it there
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]

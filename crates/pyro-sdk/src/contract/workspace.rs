@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     limits::{DiskGib, MemMib, TtlSeconds, VcpuCount},
-    text::{Label, WorkspaceReference, label_map},
+    text::{Label, NetworkGroup, NetworkRule, WorkspaceReference, label_map},
 };
 
 /// Create a workspace: a Linux machine that lives until it is deleted or expires
@@ -82,6 +82,26 @@ pub struct WorkspaceCreate {
     #[schemars(extend("x-pyro-profile" = "full"))]
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "off"))]
     pub network_policy: NetworkPolicy,
+    /// What it may reach, and nothing else: `api.example.com`, `*.example.org`, `203.0.113.7`, `10.0.0.0/8`, each with `:PORT`. Needs `egress`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "allow-host", value_name = "RULE"))]
+    pub allow_hosts: Vec<NetworkRule>,
+    /// What it may not reach, whatever else says so
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "deny-host", value_name = "RULE"))]
+    pub deny_hosts: Vec<NetworkRule>,
+    /// Group of rules in `[network_groups]` of config.toml, allowed as with `--allow-host`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "allow-group", value_name = "NAME"))]
+    pub allow_groups: Vec<NetworkGroup>,
+    /// Do not let the guest trust the certificate authorities that the host's administrator added
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_host_certificates: bool,
 }
 
 impl WorkspaceCreate {
@@ -103,6 +123,10 @@ impl WorkspaceCreate {
             ttl_seconds: TtlSeconds::workspace(),
             on_expire: ExpireAction::default(),
             network_policy: NetworkPolicy::default(),
+            allow_hosts: Vec::new(),
+            deny_hosts: Vec::new(),
+            allow_groups: Vec::new(),
+            no_host_certificates: false,
         }
     }
 }

@@ -34,9 +34,19 @@ impl Error {
                 "open another one with `pyro workspace shell open {workspace}`; what this one showed is read with `pyro workspace shell read {workspace} {shell}`"
             )),
             Problem::CursorBeyondEnd { .. } => Some("give the `next_cursor` of an earlier answer, or leave `--cursor` away".to_owned()),
-            Problem::NoPublishedPorts { environment, .. } => Some(format!(
-                "a policy is given when a workspace is made: `pyro workspace create {environment} --network-policy published-ports`"
-            )),
+            Problem::NoPublishedPorts { environment, with_ports, .. } => {
+                Some(format!("a policy is given when a workspace is made: `pyro workspace create {environment} --network-policy {with_ports}`"))
+            }
+            Problem::NoEgress { environment, with_egress, .. } => {
+                Some(format!("a policy is given when a workspace is made: `pyro workspace create {environment} --network-policy {with_egress}`"))
+            }
+            Problem::RulesWithoutEgress { with_egress } => Some(format!("add `--network-policy {with_egress}`")),
+            Problem::NoNetworkGroup { known, .. } if known.is_empty() => Some(
+                "add it to config.toml, which `pyro config path` names: `[network_groups]`, then `NAME = [\"host.example:443\"]`; `pyro network learn` finds out what belongs into it".to_owned(),
+            ),
+            Problem::NoNetworkGroup { known, .. } => Some(format!("config.toml has {known}")),
+            Problem::TooManyNetworkRules { .. } => Some("wildcards and networks cover many hosts with one rule: `*.example.org`, `203.0.113.0/24`".to_owned()),
+            Problem::NothingToAllow => Some("name a rule, for example `api.example.com:443`, or a group with `--allow-group`".to_owned()),
             Problem::SeveralProbes => {
                 Some("give one of `--ready-file`, `--ready-tcp`, `--ready-http` and `--ready-command`; a command can check several things".to_owned())
             }

@@ -22,6 +22,7 @@ mod commands;
 mod events;
 mod layers;
 mod machines;
+mod network;
 mod services;
 mod shells;
 mod snapshots;
@@ -36,17 +37,18 @@ pub use self::{
     events::EventRecord,
     layers::{DiskRole, LayerRecord, LiveLayers},
     machines::{MachineRecord, MachineRole, MachineState, NewMachine},
+    network::{NetworkPolicy, NetworkRules, SecretRecord, SecretSource},
     services::{
         CarriedProcesses, PortRecord, PortSpec, ReadinessProbe, RestartPolicy, SERVICES_MAX, ServiceRecord, ServiceSpec, ServiceState,
     },
     shells::ShellRecord,
     snapshots::{Carried, CarriedCommand, ResetTarget, SnapshotKind, SnapshotRecord},
-    workspaces::{NetworkPolicy, NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
+    workspaces::{NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
 };
 use crate::{Dirs, StoreError, StoreResult};
 
 /// Newest format this build knows; see `migrate`.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 /// How long a writer waits for another one. Transactions take well under a millisecond; a machine with both cores busy and fifty
 /// clients starting at once was seen to need two seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -159,7 +161,8 @@ fn migrate(transaction: &Transaction<'_>) -> StoreResult<()> {
     let error = sql(transaction);
     // Another process may have migrated between our look and our lock.
     let found = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)?;
-    for (format, schema) in [(1, include_str!("schema.sql")), (2, include_str!("schema-2.sql")), (3, include_str!("schema-3.sql"))] {
+    let schemas = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql"), include_str!("schema-4.sql")];
+    for (format, schema) in (1..).zip(schemas) {
         if found < format {
             transaction.execute_batch(schema).map_err(&error)?;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row, types::Type};
 use serde::{Deserialize, Serialize};
 
-use super::{LayerRecord, Registry, events, now_ms, services, sql};
+use super::{LayerRecord, NetworkPolicy, NetworkRules, Registry, SecretRecord, events, now_ms, services, sql};
 use crate::{LabelKey, LabelValue, LayerId, MachineId, MachineShape, StoreError, StoreResult, WorkspaceId, WorkspaceName};
 
 /// Where a workspace is in its life; see the diagram in the module above.
@@ -71,28 +71,6 @@ impl OnExpire {
     }
 }
 
-/// What a guest may reach, and what may reach it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkPolicy {
-    /// Nothing: it has no network card, and no port of it is published.
-    #[default]
-    Off,
-    /// Ports of it can be published on the host's loopback. It has no network card.
-    PublishedPorts,
-}
-
-impl NetworkPolicy {
-    /// Returns the name used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::PublishedPorts => "published-ports",
-        }
-    }
-}
-
 /// Where the first content of `/workspace` came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedRecord {
@@ -143,6 +121,10 @@ pub struct NewWorkspace {
     pub workspace_layer: Option<LayerId>,
     /// What it may reach.
     pub network_policy: NetworkPolicy,
+    /// What of the outside it may reach.
+    pub network_rules: NetworkRules,
+    /// Its secrets, without their values.
+    pub secrets: Vec<SecretRecord>,
     /// The workspace it is a copy of.
     pub forked_from: Option<WorkspaceId>,
 }
@@ -200,11 +182,15 @@ pub struct WorkspaceRecord {
     pub baseline_layer: Option<LayerId>,
     /// What it may reach.
     pub network_policy: NetworkPolicy,
+    /// What of the outside it may reach.
+    pub network_rules: NetworkRules,
+    /// Its secrets, without their values.
+    pub secrets: Vec<SecretRecord>,
 }
 
 const COLUMNS: &str = "id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, one_shot, machine, \
      generation, root_layer, workspace_layer, created_at, last_activity_at, stopped_at, stop_reason, command_count - sequence_base, reset_count, last_reset_at, \
-     seed, baseline_layer, network_policy";
+     seed, baseline_layer, network_policy, network_rules, secrets";
 
 /// Converts a text column, reporting its column on failure.
 pub(super) fn parse<T, E: std::error::Error + Send + Sync + 'static>(
@@ -251,11 +237,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<WorkspaceRecord> {
         last_reset_at_ms: row.get(21)?,
         seed: parse_optional(row, 22, |text| serde_json::from_str(&text))?,
         baseline_layer: parse_optional(row, 23, LayerId::try_from)?,
-        network_policy: if row.get::<_, String>(24)? == NetworkPolicy::PublishedPorts.as_str() {
-            NetworkPolicy::PublishedPorts
-        } else {
-            NetworkPolicy::Off
-        },
+        network_policy: NetworkPolicy::from_name(&row.get::<_, String>(24)?).ok_or(rusqlite::Error::InvalidQuery)?,
+        network_rules: parse_optional(row, 25, |text| serde_json::from_str(&text))?.unwrap_or_default(),
+        secrets: parse(row, 26, |text| serde_json::from_str(&text))?,
     })
 }
 
@@ -293,8 +277,8 @@ impl Registry {
             transaction
                 .execute(
                     "INSERT INTO workspaces (id, name, labels, environment, state, shape, disk_gib, root_disk_gib, ttl_seconds, on_expire, \
-                     one_shot, created_at, last_activity_at, seed, baseline_layer, root_layer, workspace_layer, network_policy) \
-                     VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15, ?16)",
+                     one_shot, created_at, last_activity_at, seed, baseline_layer, root_layer, workspace_layer, network_policy, network_rules, secrets) \
+                     VALUES (?1, ?2, ?3, ?4, 'creating', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
                     rusqlite::params![
                         new.id.as_str(),
                         name,
@@ -311,7 +295,9 @@ impl Registry {
                         new.baseline_layer.as_ref().map(LayerId::as_str),
                         new.root_layer.as_ref().map(LayerId::as_str),
                         new.workspace_layer.as_ref().map(LayerId::as_str),
-                        new.network_policy.as_str()
+                        new.network_policy.as_str(),
+                        to_json(&new.network_rules),
+                        to_json(&new.secrets)
                     ],
                 )
                 .map_err(sql(transaction))?;

@@ -39,6 +39,12 @@ pub(crate) enum Command {
     /// See and free what Pyro takes on this host
     #[command(subcommand)]
     System(SystemCommand),
+    /// Find out what a command needs of the network
+    #[command(subcommand)]
+    Network(LearnCommand),
+    /// Check what was written down
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// See the configuration
     #[command(subcommand)]
     Config(commands::config::Arguments),
@@ -95,6 +101,9 @@ pub(crate) enum WorkspaceCommand {
     /// Publish ports of a workspace on this host's 127.0.0.1
     #[command(subcommand)]
     Port(PortCommand),
+    /// Say what a workspace with egress may reach, while it runs
+    #[command(subcommand)]
+    Network(NetworkCommand),
     Events(commands::events::Arguments),
     Delete(commands::delete::Arguments),
 }
@@ -128,6 +137,23 @@ pub(crate) enum ServiceCommand {
     Status(commands::service_status::Arguments),
     Logs(commands::service_logs::Arguments),
     Stop(commands::service_stop::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    Allow(commands::network_allow::Arguments),
+    Deny(commands::network_deny::Arguments),
+    List(commands::network_list::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LearnCommand {
+    Learn(commands::network_learn::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    Verify(commands::audit_verify::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,6 +244,9 @@ impl Command {
             Self::Workspace(WorkspaceCommand::Shell(command)) => command.wants_json(),
             Self::Workspace(WorkspaceCommand::Service(command)) => command.wants_json(),
             Self::Workspace(WorkspaceCommand::Port(command)) => command.wants_json(),
+            Self::Workspace(WorkspaceCommand::Network(command)) => command.wants_json(),
+            Self::Network(LearnCommand::Learn(arguments)) => arguments.json,
+            Self::Audit(AuditCommand::Verify(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Events(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Stop(arguments)) => arguments.json,
             Self::Workspace(WorkspaceCommand::Start(arguments)) => arguments.json,
@@ -242,9 +271,11 @@ impl Command {
     pub(super) fn failure_style(&self) -> FailureStyle {
         match self {
             Self::Run(_) => FailureStyle::Exec(commands::run::STATUS_NAME),
+            Self::Network(LearnCommand::Learn(_)) => FailureStyle::Exec(commands::network_learn::STATUS_NAME),
             Self::Workspace(WorkspaceCommand::Exec(_)) => FailureStyle::Exec(commands::exec::STATUS_NAME),
             Self::Workspace(_)
             | Self::Env(_)
+            | Self::Audit(_)
             | Self::Mcp(_)
             | Self::Top(_)
             | Self::Prepare(_)
@@ -256,6 +287,16 @@ impl Command {
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Version(_) => FailureStyle::ByKind,
+        }
+    }
+}
+
+impl NetworkCommand {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Allow(arguments) => arguments.json,
+            Self::Deny(arguments) => arguments.json,
+            Self::List(arguments) => arguments.json,
         }
     }
 }

@@ -20,8 +20,8 @@ use pyro_sdk::ErrorKind;
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
     arguments::{
-        Cli, Command, DiskCommand, EnvCommand, FileCommand, HostCommand, McpCommand, PatchCommand, PortCommand, ServiceCommand,
-        ShellCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
+        AuditCommand, Cli, Command, DiskCommand, EnvCommand, FileCommand, HostCommand, LearnCommand, McpCommand, NetworkCommand,
+        PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
     },
     context::{Context, Failure, Outcome},
 };
@@ -156,6 +156,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Workspace(WorkspaceCommand::Start(arguments)) => commands::start::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Shell(command)) => dispatch_shell(command, context).await,
         Command::Workspace(WorkspaceCommand::Service(command)) => dispatch_service(command, context).await,
+        Command::Workspace(WorkspaceCommand::Network(command)) => dispatch_network(command, context).await,
         Command::Workspace(WorkspaceCommand::Port(command)) => dispatch_port(command, context).await,
         Command::Workspace(WorkspaceCommand::Events(arguments)) => commands::events::run(arguments, context).await,
         Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,
@@ -168,6 +169,8 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Mcp(McpCommand::Tools(arguments)) => commands::mcp_tools::run(&arguments, context),
         Command::System(SystemCommand::Df(arguments)) => commands::system_df::run(arguments, context).await,
         Command::System(SystemCommand::Prune(arguments)) => commands::system_prune::run(arguments, context).await,
+        Command::Network(LearnCommand::Learn(arguments)) => commands::network_learn::run(arguments, context).await,
+        Command::Audit(AuditCommand::Verify(arguments)) => commands::audit_verify::run(arguments, context).await,
         Command::Config(arguments) => commands::config::run(arguments, context),
         Command::Completions(arguments) => commands::completions::run(arguments, context),
         Command::Man(arguments) => commands::man::run(arguments, context),
@@ -205,6 +208,14 @@ async fn dispatch_service(command: ServiceCommand, context: &Context) -> Outcome
         ServiceCommand::Status(arguments) => commands::service_status::run(arguments, context).await,
         ServiceCommand::Logs(arguments) => commands::service_logs::run(arguments, context).await,
         ServiceCommand::Stop(arguments) => commands::service_stop::run(arguments, context).await,
+    }
+}
+
+async fn dispatch_network(command: NetworkCommand, context: &Context) -> Outcome {
+    match command {
+        NetworkCommand::Allow(arguments) => commands::network_allow::run(arguments, context).await,
+        NetworkCommand::Deny(arguments) => commands::network_deny::run(arguments, context).await,
+        NetworkCommand::List(arguments) => commands::network_list::run(arguments, context).await,
     }
 }
 

@@ -47,7 +47,7 @@ impl FromArgMatches for Cut {
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace logs api\n  pyro workspace logs api --sequence 3\n  pyro workspace logs api --sequence 3 --stdout-offset 65536 --json"
+    after_long_help = "Examples:\n  pyro workspace logs api\n  pyro workspace logs api --sequence 3\n  pyro workspace logs api --sequence 3 --stdout-offset 65536 --json\n  pyro workspace logs api --network --tail 50"
 )]
 pub(crate) struct Arguments {
     // Before the request: what is parsed takes its values away.
@@ -65,7 +65,8 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let request = arguments.request;
     let Some(sequence) = request.sequence.filter(|_| !arguments.json) else {
         let answer = request.call(&pyro, &context.observer()).await?;
-        context.printer.answer(&answer, render::journal)?;
+        let network = !answer.entries.is_empty();
+        context.printer.answer(&answer, |answer| if network { render::network_log(answer) } else { render::journal(answer) })?;
         return Ok(0);
     };
     let offsets = [request.stdout_offset, request.stderr_offset];

@@ -1,6 +1,7 @@
 //! One file per command: its arguments are the contract's request and what only a terminal needs; its function does the work.
 
 pub(crate) mod apply;
+pub(crate) mod audit_verify;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;
@@ -38,6 +39,10 @@ pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod mcp_serve;
 pub(crate) mod mcp_tools;
+pub(crate) mod network_allow;
+pub(crate) mod network_deny;
+pub(crate) mod network_learn;
+pub(crate) mod network_list;
 pub(crate) mod patch_apply;
 pub(crate) mod port_list;
 pub(crate) mod port_publish;

@@ -63,6 +63,9 @@ impl ServeOptions {
         for (name, number) in self.ceiling.numbers() {
             flag(name, number);
         }
+        for rule in self.ceiling.allow_hosts() {
+            flag("allow-host", rule.to_string());
+        }
         for folder in self.ceiling.host_folders() {
             flag("host-folder", text(&std::path::absolute(current.join(folder)).unwrap_or_else(|_| folder.clone()))?);
         }

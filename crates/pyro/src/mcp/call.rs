@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyro_sdk::{
     Collected, ErrorKind, ExecEvent, Observer, Pyro, Stdin,
     contract::{
-        Apply, CommandAnswer, Definition, Entry, NetworkPolicy, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun,
+        Apply, CommandAnswer, Definition, Entry, NetworkList, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun,
         WorkspaceCreate, WorkspaceExec, WorkspaceFork,
     },
     limits::MaxOutputBytes,
@@ -46,7 +46,7 @@ impl Call<'_> {
             true => Some(self.server.touching_the_host().await),
             false => None,
         };
-        options.ceiling.apply(&schema, &mut arguments)?;
+        options.ceiling.apply(self.tool(), &schema, &mut arguments)?;
         let pyro = self.server.pyro().await?;
         self.fill_in(&mut arguments).await?;
         let request = Value::Object(arguments);
@@ -170,15 +170,18 @@ impl Call<'_> {
     /// Holds copies to the ceiling: they are as large as what they are copied from, whoever made that.
     async fn may_fork(&self, pyro: &Pyro, request: &WorkspaceFork) -> Result<(), Refusal> {
         let ceiling = &self.server.options().ceiling;
-        if ceiling.max_mem_mib.is_none() && ceiling.max_vcpu_count.is_none() && ceiling.allows_ports() {
+        if ceiling.max_mem_mib.is_none() && ceiling.max_vcpu_count.is_none() && ceiling.reach.is_unlimited() {
             return Ok(());
         }
         let origin = pyro.workspace(&request.workspace).await?.status().await?;
         let over = |maximum: Option<u64>, has: u64| maximum.is_some_and(|maximum| has > maximum);
-        if !ceiling.allows_ports() && origin.network_policy != NetworkPolicy::Off {
+        if !ceiling.reach.allows(&pyro.list_network(&NetworkList { workspace: request.workspace.clone() }).await?) {
             return Err(Refusal::limit(
-                "copies of this workspace would publish ports, and this server allows none".to_owned(),
-                "create a workspace without network_policy; the operator set --max-network-policy off".to_owned(),
+                format!(
+                    "copies of this workspace would have its network_policy {}, and this server allows less",
+                    origin.network_policy.as_str()
+                ),
+                "create a workspace within this server's limits; the operator set --max-network-policy or --allow-host".to_owned(),
             ));
         }
         if over(ceiling.max_mem_mib, origin.mem_mib) || over(ceiling.max_vcpu_count, origin.vcpu_count.into()) {

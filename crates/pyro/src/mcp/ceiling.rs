@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pyro_sdk::contract::{Entry, NetworkPolicy};
+use pyro_sdk::{
+    contract::{Entry, NetworkPolicy},
+    text::NetworkRule,
+};
 use serde_json::{Value, json};
 
-use super::{answer::Refusal, schema::Object};
+use super::{answer::Refusal, reach::Reach, schema::Object};
 
 /// What a model gets at most.
 #[derive(Debug, Args)]
@@ -21,9 +24,12 @@ pub(crate) struct CeilingArguments {
     /// Virtual CPUs of a workspace
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_vcpu_count: Option<u64>,
-    /// What a guest may reach, and what may reach it
+    /// What a guest may reach, and what may reach it. Without it tools can publish ports, and nothing leads out
     #[arg(long, value_enum, value_name = "POLICY")]
     max_network_policy: Option<NetworkPolicy>,
+    /// Host beyond which no workspace reaches, as `--allow-host` of `workspace create`; several may be given
+    #[arg(long = "allow-host", value_name = "RULE")]
+    allow_hosts: Vec<NetworkRule>,
     /// Folder of this host that tools may read from and write to; several may be given. Without it they may wherever you may
     #[arg(long = "host-folder", value_name = "PATH")]
     host_folders: Vec<PathBuf>,
@@ -39,7 +45,7 @@ impl CeilingArguments {
             max_workspaces: self.max_workspaces,
             max_mem_mib: self.max_mem_mib,
             max_vcpu_count: self.max_vcpu_count,
-            max_network_policy: self.max_network_policy,
+            reach: Reach { policy: self.max_network_policy.unwrap_or(Reach::default().policy), hosts: self.allow_hosts.clone() },
             allow_apply: self.allow_apply,
             host_folders: self.host_folders.iter().map(|folder| existing(folder)).collect::<Result<_, _>>()?,
         })
@@ -55,6 +61,10 @@ impl CeilingArguments {
             ("max-network-policy", policy),
         ];
         flags.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    pub(crate) fn allow_hosts(&self) -> &[NetworkRule] {
+        &self.allow_hosts
     }
 
     pub(crate) fn host_folders(&self) -> &[PathBuf] {
@@ -76,7 +86,7 @@ pub(crate) struct Ceiling {
     /// Virtual CPUs of one workspace.
     pub(crate) max_vcpu_count: Option<u64>,
     /// What a guest may reach, and what may reach it, at most.
-    pub(crate) max_network_policy: Option<NetworkPolicy>,
+    pub(crate) reach: Reach,
     /// Whether changes may be brought home.
     pub(crate) allow_apply: bool,
     /// Folders of the host that tools may read from and write to, resolved when the server started; all when none is given.
@@ -90,7 +100,7 @@ impl Ceiling {
     /// Tells whether a tool is offered at all.
     pub(super) fn offers(&self, entry: &Entry) -> bool {
         let tool = entry.definition.mcp.unwrap_or_default();
-        (self.allow_apply || tool != "workspace_apply") && (self.allows_ports() || tool != "port_publish")
+        (self.allow_apply || tool != "workspace_apply") && self.reach.offers(tool)
     }
 
     /// Tells a model of limits that are narrower than the contract's.
@@ -104,20 +114,12 @@ impl Ceiling {
                 }
             }
         }
-        if !self.allows_ports() {
-            properties.remove("network_policy");
-            properties.remove("publish");
-        }
+        self.reach.narrow(properties);
     }
 
     /// Tells whether tools are held to folders of the host.
     pub(super) fn has_folders(&self) -> bool {
         !self.host_folders.is_empty()
-    }
-
-    /// Tells whether published ports are allowed.
-    pub(super) fn allows_ports(&self) -> bool {
-        self.max_network_policy != Some(NetworkPolicy::Off)
     }
 
     /// Tells whether a call names a path of the host that is held to folders.
@@ -126,7 +128,7 @@ impl Ceiling {
     }
 
     /// Holds a call's arguments to the limits; what is not given becomes the contract's default or the limit, whichever is less.
-    pub(super) fn apply(&self, schema: &Object, arguments: &mut Object) -> Result<(), Refusal> {
+    pub(super) fn apply(&self, tool: &str, schema: &Object, arguments: &mut Object) -> Result<(), Refusal> {
         let takes = |field: &str| schema.get("properties").is_some_and(|properties| properties.get(field).is_some());
         let flags = [("mem_mib", self.max_mem_mib, "--max-mem-mib"), ("vcpu_count", self.max_vcpu_count, "--max-vcpu-count")];
         for (field, maximum, flag) in flags {
@@ -144,13 +146,7 @@ impl Ceiling {
                 None => {}
             }
         }
-        let wants_network = arguments.get("network_policy").and_then(Value::as_str).is_some_and(|policy| policy != "off");
-        if !self.allows_ports() && wants_network {
-            return Err(Refusal::limit(
-                "this server allows no network".to_owned(),
-                "leave network_policy away; the operator set --max-network-policy off".to_owned(),
-            ));
-        }
+        self.reach.apply(tool, takes, arguments)?;
         let paths: Vec<&str> = HOST_PATHS.into_iter().filter(|field| takes(field)).collect();
         for field in paths {
             let Some(path) = arguments.get(field).and_then(Value::as_str) else { continue };
@@ -209,18 +205,19 @@ mod tests {
 
     #[test]
     fn less_is_kept_more_is_refused_and_nothing_becomes_the_limit() {
-        let ceiling = Ceiling { max_mem_mib: Some(512), max_network_policy: Some(NetworkPolicy::Off), ..Ceiling::default() };
+        let ceiling =
+            Ceiling { max_mem_mib: Some(512), reach: Reach { policy: NetworkPolicy::Off, hosts: Vec::new() }, ..Ceiling::default() };
         let mut asked = arguments(json!({}));
-        ceiling.apply(&schema(), &mut asked).expect("allowed");
+        ceiling.apply("workspace_create", &schema(), &mut asked).expect("allowed");
         assert_eq!(asked["mem_mib"], 512);
         let mut asked = arguments(json!({ "mem_mib": 256, "network_policy": "off" }));
-        ceiling.apply(&schema(), &mut asked).expect("allowed");
+        ceiling.apply("workspace_create", &schema(), &mut asked).expect("allowed");
         assert_eq!(asked["mem_mib"], 256);
         let mut odd = arguments(json!({ "mem_mib": "4096" }));
-        ceiling.apply(&schema(), &mut odd).expect("the contract refuses it");
+        ceiling.apply("workspace_create", &schema(), &mut odd).expect("the contract refuses it");
         assert_eq!(odd["mem_mib"], "4096");
         for more in [json!({ "mem_mib": 513 }), json!({ "network_policy": "published-ports" })] {
-            assert_eq!(ceiling.apply(&schema(), &mut arguments(more)).expect_err("refused").kind, "limit_exceeded");
+            assert_eq!(ceiling.apply("workspace_create", &schema(), &mut arguments(more)).expect_err("refused").kind, "limit_exceeded");
         }
     }
 

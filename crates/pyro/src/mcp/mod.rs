@@ -5,7 +5,7 @@
 //! words     what a model is told of them          schema  their schemas without what tells nothing
 //! call      one call: defaults, ceiling, yield, cancellation, progress
 //! answer    its structured answer and the short text beside it
-//! source    what new workspaces begin with        ceiling what the operator allows at most
+//! source    what new workspaces begin with        ceiling what the operator allows at most; reach what workspaces reach
 //! server    the protocol, by `rmcp`               stdio, http its two transports
 //! ```
 //!
@@ -17,6 +17,7 @@ mod ceiling;
 mod environments;
 mod http;
 mod progress;
+mod reach;
 mod schema;
 mod server;
 mod source;

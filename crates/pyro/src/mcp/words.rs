@@ -92,6 +92,12 @@ const TOOLS: &[Tool] = &[
     tool("port_publish", "Make a port of the workspace reachable on the host's 127.0.0.1. Needs network_policy published-ports."),
     tool("port_unpublish", "Take a published port back."),
     tool("port_list", "List published ports."),
+    tool(
+        "network_allow",
+        "Let a running workspace reach more hosts. Needs a workspace with egress. A refused connection names the narrowest rule: pass that.",
+    ),
+    tool("network_deny", "Keep a workspace from reaching hosts; open connections to them are reset."),
+    tool("network_list", "Show what a workspace may reach."),
 ];
 
 /// Descriptions that a mode tells instead.
@@ -197,6 +203,15 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("workspace_delete", "force", "Even while something runs"),
     ("*", "snapshot", "Go back to this one instead"),
     ("*", "network_policy", ""),
+    ("*", "allow_hosts", "Only these: api.example.com:443, *.example.org, 203.0.113.0/24"),
+    ("*", "deny_hosts", ""),
+    ("*", "allow_groups", "Of the operator's configuration"),
+    ("*", "no_host_certificates", ""),
+    ("vm_run", "network", ""),
+    ("workspace_logs", "network", "Connections, refusals and DNS questions instead"),
+    ("*", "after", "Entries after this sequence"),
+    ("*", "rules", "host, *.suffix, address or network, each with :PORT"),
+    ("*", "only", "Refuse everything that no rule allows"),
     ("*", "on_expire", ""),
     ("*", "count", ""),
     ("*", "live", "Memory and processes, too"),

@@ -3,6 +3,7 @@
 mod answers;
 mod hosts;
 mod live;
+mod network;
 mod plain;
 mod processes;
 mod progress;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     answers::{check_lines, command_line, disk_use, environment, environments, journal, pruned, settings, workspace, workspaces},
     hosts::{host_reports, host_snippets},
     live::{LiveOutput, Stream},
+    network::{audit, network, network_fields, network_log},
     plain::{acts, plain, plain_lines},
     processes::{event, ports, ports_in_brief, service, services, shells},
     table::{bytes, duration},

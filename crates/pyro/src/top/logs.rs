@@ -34,6 +34,8 @@ async fn read_journal(pyro: &Pyro, workspace: pyro_sdk::text::WorkspaceReference
         tail: TailCount::default(),
         stdout_offset: None,
         stderr_offset: None,
+        network: false,
+        after: None,
         max_output_bytes: MaxOutputBytes::default(),
     };
     let answer = pyro.logs(request.clone()).await?;

@@ -133,7 +133,7 @@ impl Driver {
             Input::Attach(ExecAttach { id })
         } else {
             let variable = |(name, value): &(String, String)| EnvironmentVariable { name: name.clone(), value: value.clone().into() };
-            Input::Start(ExecStart {
+            Input::Start(self.supervisor.equip(ExecStart {
                 argv: spec.argv.iter().map(|argument| argument.clone().into()).collect(),
                 cwd: spec.cwd.clone().into(),
                 env: spec.env.iter().map(variable).collect(),
@@ -141,7 +141,7 @@ impl Driver {
                 id,
                 contained: true,
                 ..ExecStart::default()
-            })
+            }))
         };
         let (input, guest_input) = mpsc::channel(4);
         // The queue is empty, so this cannot wait.

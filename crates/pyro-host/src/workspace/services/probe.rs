@@ -79,7 +79,7 @@ async fn command(supervisor: &Supervisor, line: &str, spec: &ServiceSpec) -> Hos
         ..ExecStart::default()
     };
     let (input, guest_input) = mpsc::channel(1);
-    drop(input.try_send(ExecInput { input: Some(Input::Start(start)) }));
+    drop(input.try_send(ExecInput { input: Some(Input::Start(supervisor.equip(start))) }));
     let mut output = supervisor.agent()?.exec(guest_input, None).await?;
     while let Ok(Some(message)) = output.message().await {
         if let Some(Output::Exit(exit)) = message.output {

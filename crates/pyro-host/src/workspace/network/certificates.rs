@@ -1,0 +1,126 @@
+//! Certificate authorities a guest trusts beside its environment's: those that the host's administrator added. Many networks look into TLS
+//! with an authority of their own; without it no package manager works behind them.
+
+use std::path::Path;
+
+use pyro_proto::v1::EnvironmentVariable;
+
+/// Where administrators put certificates: Debian's, Fedora's and Arch's places.
+const FOLDERS: [&str; 3] =
+    ["/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors", "/etc/ca-certificates/trust-source/anchors"];
+/// Where the host keeps all it trusts: Debian's and Fedora's places.
+const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+/// What a request to the agent has room for beside everything else.
+const BYTES_MAX: u64 = 1 << 20;
+/// How deep Debian's tools look for certificates.
+const DEPTH_MAX: usize = 4;
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// Where the guest's bundle is.
+const GUEST_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Variables by which programs that bring a bundle of their own are told of another: OpenSSL's and Python's, then those of curl, Requests,
+/// pip, Node.js, Cargo, the AWS SDKs and Deno.
+const VARIABLES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+];
+
+/// What a guest is to trust.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::workspace) struct Certificates {
+    /// PEM.
+    pub(in crate::workspace) authorities: String,
+    /// What an environment without a bundle begins with.
+    pub(in crate::workspace) bundle: String,
+}
+
+impl Certificates {
+    /// Reads what the host's administrator added. What cannot be read is left out: a guest without it says so when it matters.
+    pub(in crate::workspace) fn of_host() -> Self {
+        let mut authorities = String::new();
+        for folder in FOLDERS {
+            collect(Path::new(folder), DEPTH_MAX, &mut authorities);
+        }
+        Self::with_bundle(authorities)
+    }
+
+    /// Trusts one more.
+    pub(in crate::workspace) fn and(self, pem: &str) -> Self {
+        Self::with_bundle(self.authorities + pem)
+    }
+
+    fn with_bundle(authorities: String) -> Self {
+        let bundle = if authorities.is_empty() { None } else { BUNDLES.iter().find_map(|path| read(Path::new(path))) };
+        Self { authorities, bundle: bundle.unwrap_or_default() }
+    }
+
+    /// Returns what a command needs in its environment to trust them.
+    pub(in crate::workspace) fn variables(&self) -> Vec<EnvironmentVariable> {
+        if self.authorities.is_empty() {
+            return Vec::new();
+        }
+        VARIABLES.map(|name| EnvironmentVariable { name: name.to_owned(), value: GUEST_BUNDLE.into() }).into()
+    }
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut String) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if depth > 1 {
+                collect(&path, depth - 1, found);
+            }
+        } else if let Some(text) = read(&path) {
+            for certificate in text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|begin| &part[begin..])) {
+                if certificate.ends_with(END) && (found.len() + certificate.len()) as u64 <= BYTES_MAX {
+                    found.push_str(certificate);
+                    found.push('\n');
+                }
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let status = std::fs::metadata(path).ok()?;
+    if !status.is_file() || status.len() > BYTES_MAX {
+        return None;
+    }
+    std::fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_of_a_folder_are_collected_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = |body: &str| format!("{BEGIN}\n{body}\n{END}\n");
+        std::fs::create_dir(folder.path().join("deeper")).unwrap();
+        std::fs::write(folder.path().join("a.crt"), format!("subject=x\n{}{}", certificate("A"), certificate("B"))).unwrap();
+        std::fs::write(folder.path().join("deeper/c.pem"), certificate("C")).unwrap();
+        std::fs::write(folder.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n").unwrap();
+        std::fs::write(folder.path().join("torn.crt"), BEGIN).unwrap();
+        std::fs::write(folder.path().join("binary.crt"), [0xff, 0xfe]).unwrap();
+        let mut found = String::new();
+        collect(folder.path(), DEPTH_MAX, &mut found);
+        assert_eq!(found, certificate("A") + &certificate("B") + &certificate("C"));
+    }
+
+    #[test]
+    fn commands_are_told_of_the_bundle_only_if_there_is_something_to_trust() {
+        assert!(Certificates::default().variables().is_empty());
+        let some = Certificates { authorities: "x".into(), ..Certificates::default() };
+        assert!(some.variables().iter().any(|variable| variable.name == "SSL_CERT_FILE"));
+    }
+}
