@@ -27,6 +27,7 @@ mod port;
 mod prompt;
 mod reap;
 mod refused;
+mod secrets;
 mod service;
 mod shutdown;
 mod stage;

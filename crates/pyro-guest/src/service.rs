@@ -15,8 +15,8 @@ use pyro_proto::v1::guest_server::Guest;
 use pyro_proto::v1::{
     AttachAnswer, AttachRequest, ChangeAnswer, ChangeInput, ConnectInput, ConnectOutput, CountAnswer, CountRequest, ExecInput, ExecOutput,
     ExistsAnswer, ExistsRequest, FreezeAnswer, FreezeRequest, HelloAnswer, HelloRequest, ListFilesAnswer, ListFilesRequest,
-    PrepareFreezeAnswer, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownAnswer, ShutdownRequest, SyncAnswer, SyncRequest,
-    WakeAnswer, WarmAnswer, WarmRequest, connect_input, exec_input,
+    PrepareFreezeAnswer, PrepareFreezeRequest, PutSecretAnswer, ReadFilesAnswer, ReadFilesRequest, SecretValue, ShutdownAnswer,
+    ShutdownRequest, SyncAnswer, SyncRequest, WakeAnswer, WarmAnswer, WarmRequest, connect_input, exec_input,
 };
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -33,7 +33,7 @@ use crate::mounts::Disks;
 use crate::reap::Reaper;
 use crate::stage::{Stage, StageCell};
 use crate::workspace::Workspace;
-use crate::{connect, freeze, inquiry, shutdown, warm};
+use crate::{connect, freeze, inquiry, secrets, shutdown, warm};
 
 /// The agent; clones are the same one.
 #[derive(Debug, Clone)]
@@ -241,6 +241,13 @@ impl Guest for Agent {
         let request = request.into_inner();
         let commands = blocking(move || inner.wake(&request)).await?;
         Ok(Response::new(WakeAnswer { commands }))
+    }
+
+    async fn put_secret(&self, request: Request<SecretValue>) -> Result<Response<PutSecretAnswer>, Status> {
+        self.inner.stage.require(Stage::Attached).map_err(Failure::into_status)?;
+        let secret = request.into_inner();
+        blocking(move || secrets::put(&secret)).await?;
+        Ok(Response::new(PutSecretAnswer {}))
     }
 
     type ListFilesStream = ReceiverStream<Result<ListFilesAnswer, Status>>;

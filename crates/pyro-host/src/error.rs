@@ -156,6 +156,12 @@ pub(crate) enum HostError {
         /// Its number in the guest.
         port: u16,
     },
+    /// A command asks for a secret that the workspace does not have.
+    #[error("the workspace has no secret `{name}`")]
+    NoSecret {
+        /// What was asked for.
+        name: String,
+    },
     /// The network stack failed.
     #[error("the workspace's network failed")]
     Network {
@@ -196,7 +202,7 @@ impl HostError {
             Self::TooMany { .. } => ErrorKind::LimitExceeded,
             Self::PortTaken { .. } => ErrorKind::Conflict,
             Self::PortForbidden { .. } => ErrorKind::PermissionDenied,
-            Self::PortNotPublished { .. } => ErrorKind::NotFound,
+            Self::PortNotPublished { .. } | Self::NoSecret { .. } => ErrorKind::NotFound,
             Self::Network { .. } => ErrorKind::MachineFailed,
             Self::HostDiskFull => ErrorKind::HostDiskFull,
         }

@@ -79,6 +79,22 @@ pub(crate) enum Problem {
     NoNetworkGroup { name: String, known: String },
     #[error("there is no rule to allow")]
     NothingToAllow,
+    #[error("the secret `{name}` is given twice")]
+    SecretTwice { name: String },
+    #[error("a workspace has at most {maximum} secrets, {count} were given")]
+    TooManySecrets { count: usize, maximum: usize },
+    #[error("the secret `{name}` has a header, and no host that it is sent to")]
+    HeaderWithoutHost { name: String },
+    #[error("it is not clear which secret `{flag}` is about")]
+    SecretUnclear { flag: &'static str },
+    #[error("there is no secret `{name}`")]
+    NoSuchSecret { name: String },
+    #[error("the secret `{name}` has no value")]
+    SecretNotSaid { name: String },
+    #[error("the secret `{name}` cannot be used: {reason}")]
+    SecretUnusable { name: String, reason: String },
+    #[error("secrets of workspace `{workspace}` are unavailable: {}", names.join(", "))]
+    SecretsUnavailable { workspace: String, names: Vec<String> },
     #[error("a workspace has at most {maximum} network rules, this would make {count}")]
     TooManyNetworkRules { count: usize, maximum: usize },
     #[error("a service has at most one readiness probe")]
@@ -254,10 +270,17 @@ impl Error {
             | Problem::NotRunning { .. }
             | Problem::ShellEnded { .. }
             | Problem::NoPublishedPorts { .. }
-            | Problem::NoEgress { .. } => ErrorKind::WrongState,
-            Problem::RulesWithoutEgress { .. } | Problem::NothingToAllow => ErrorKind::InvalidArgument,
-            Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
-            Problem::TooManyNetworkRules { .. } => ErrorKind::LimitExceeded,
+            | Problem::NoEgress { .. }
+            | Problem::SecretsUnavailable { .. } => ErrorKind::WrongState,
+            Problem::RulesWithoutEgress { .. }
+            | Problem::NothingToAllow
+            | Problem::SecretTwice { .. }
+            | Problem::HeaderWithoutHost { .. }
+            | Problem::SecretUnclear { .. }
+            | Problem::SecretNotSaid { .. }
+            | Problem::SecretUnusable { .. } => ErrorKind::InvalidArgument,
+            Problem::NoSuchSecret { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
+            Problem::TooManySecrets { .. } | Problem::TooManyNetworkRules { .. } => ErrorKind::LimitExceeded,
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
             Problem::Workspace { kind, .. }
             | Problem::Files { kind, .. }

@@ -24,7 +24,7 @@ use crate::{
     host_compat::HostCommand,
     journal,
     limits::{MaxOutputBytes, TimeoutSeconds},
-    text::{GuestPath, GuestUser, Signal, Variable},
+    text::{GuestPath, GuestUser, SecretVariable, Signal, Variable},
 };
 
 /// Pieces of input on their way to a command; with their size this bounds what a slow command makes its client hold.
@@ -64,6 +64,8 @@ pub struct CommandSpec {
     pub cwd: GuestPath,
     /// Variables beside those a login has.
     pub env: Vec<Variable>,
+    /// Secrets it gets as variables.
+    pub secret_env: Vec<SecretVariable>,
     /// Whether it can be written to.
     pub stdin: Stdin,
     /// After how long a collected call answers although the command still runs.
@@ -82,6 +84,7 @@ impl CommandSpec {
             user: None,
             cwd: GuestPath::default(),
             env: Vec::new(),
+            secret_env: Vec::new(),
             stdin: Stdin::Empty,
             yield_after: None,
             max_output_bytes: MaxOutputBytes::default(),
@@ -105,9 +108,18 @@ impl CommandSpec {
             user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             timeout_ms: self.timeout.duration().map_or(0, |duration| duration.as_millis().try_into().unwrap_or(u64::MAX)),
             stdin: self.stdin == Stdin::Open,
+            secret_env: secret_variables(&self.secret_env),
             ..ExecStart::default()
         })
     }
+}
+
+/// Returns what asks the supervisor for secrets.
+pub(crate) fn secret_variables(wanted: &[SecretVariable]) -> Vec<pyro_proto::v1::SecretVariable> {
+    wanted
+        .iter()
+        .map(|wanted| pyro_proto::v1::SecretVariable { secret: wanted.name.to_string(), variable: wanted.variable.clone() })
+        .collect()
 }
 
 impl From<WorkspaceExec> for CommandSpec {
@@ -118,6 +130,7 @@ impl From<WorkspaceExec> for CommandSpec {
             user: request.user,
             cwd: request.cwd,
             env: request.env,
+            secret_env: request.secret_env,
             stdin: Stdin::Empty,
             yield_after: request.yield_after_ms.map(|milliseconds| Duration::from_millis(milliseconds.get())),
             max_output_bytes: request.max_output_bytes,

@@ -12,6 +12,7 @@ use crate::{
     contract::{WorkspaceFork, WorkspaceForkAnswer},
     error::{Cause, Error, Result},
     limits::{MemMib, VcpuCount},
+    secrets,
 };
 
 /// Machines made at the same time. Each keeps a core busy for a tenth of a second.
@@ -23,6 +24,7 @@ struct Origin {
     record: WorkspaceRecord,
     resume: Option<Resume>,
     carried: Carried,
+    secrets: secrets::Values,
 }
 
 impl Pyro {
@@ -39,7 +41,8 @@ impl Pyro {
         let forks = match record.state {
             WorkspaceState::Running => workspace.fork_running(names, observer).await?,
             WorkspaceState::Stopped => {
-                workspace.make_forks(Origin { record, resume: None, carried: Carried::default() }, names, observer).await?
+                let secrets = workspace.gather_secrets(&record, secrets::Values::new()).await?;
+                workspace.make_forks(Origin { record, resume: None, carried: Carried::default(), secrets }, names, observer).await?
             }
             state @ (WorkspaceState::Creating | WorkspaceState::Starting | WorkspaceState::Stopping | WorkspaceState::Deleting) => {
                 let refused = pyro_store::StoreError::WrongState { workspace: workspace.label().to_owned(), state: state.as_str() };
@@ -99,7 +102,8 @@ impl Workspace {
             };
             let resume = Some(Resume { checkpoint, root_layer, workspace_layer });
             let carried = Carried { commands: stored.commands, processes: stored.processes };
-            self.make_forks(Origin { record, resume, carried }, names, observer).await
+            let secrets = self.gather_secrets(&record, secrets::Values::new()).await?;
+            self.make_forks(Origin { record, resume, carried, secrets }, names, observer).await
         }
         .await;
         let cleanup = self.forget_snapshot(&checkpoint).await;
@@ -181,14 +185,14 @@ impl Workspace {
 
     async fn place_fork(self, origin: Origin, observer: &Observer) -> Result<()> {
         match origin.resume {
-            Some(resume) => self.place_resumed("fork", origin.record.shape, resume, observer).await,
+            Some(resume) => self.place_resumed("fork", origin.record.shape, resume, &origin.secrets, observer).await,
             None => {
                 let limits = (VcpuCount::new(origin.record.shape.vcpu_count.into())?, MemMib::new(origin.record.shape.mem_mib)?);
                 let shape = self
                     .pyro()
                     .shape(origin.record.shape.environment_digest, limits.0, limits.1, origin.record.network_policy, observer)
                     .await?;
-                self.place("fork", shape, observer).await
+                self.place("fork", shape, &origin.secrets, observer).await
             }
         }
     }

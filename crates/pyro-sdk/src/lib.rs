@@ -59,6 +59,8 @@ mod run;
 mod running;
 mod screen;
 mod search;
+mod secret_text;
+mod secrets;
 mod seed;
 mod service;
 mod service_logs;

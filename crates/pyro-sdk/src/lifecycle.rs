@@ -26,9 +26,10 @@ use crate::{
     error::{Cause, Error, Problem, Result},
     limits::{MemMib, VcpuCount},
     running::Running,
+    secrets,
     seed::{SeedRequest, store_manifest},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
-    text::ShellId,
+    text::{LiteralSecret, ShellId},
     workspace::{INSPECT_DEADLINE, Inspected, check_labels},
 };
 
@@ -55,6 +56,7 @@ impl Pyro {
 
     pub(crate) async fn create_planned(&self, Plan { request, one_shot }: Plan, observer: &Observer) -> Result<Workspace> {
         let network_rules = self.network_rules(&request)?;
+        let (secret_records, said) = secrets::planned(&request)?;
         let labels = request.labels.into_iter().map(|label| (label.key, label.value)).collect();
         check_labels(&labels)?;
         // Told before minutes go into building an environment no machine could use.
@@ -88,7 +90,7 @@ impl Pyro {
             new_layer: seed_layer,
             network_policy: request.network_policy.into(),
             network_rules,
-            secrets: Vec::new(),
+            secrets: secret_records,
             forked_from: None,
         };
         let observer_of_seed = observer.clone();
@@ -111,7 +113,11 @@ impl Pyro {
             })
             .await?;
         let workspace = Workspace::new(self.clone(), &record);
-        match workspace.place("create", shape, observer).await {
+        let placed = async {
+            let values = workspace.gather_secrets(&record, said).await?;
+            workspace.place("create", shape, &values, observer).await
+        };
+        match placed.await {
             Ok(()) => Ok(workspace),
             Err(error) => {
                 let cleanup = workspace.erase(Duration::ZERO).await;
@@ -210,11 +216,17 @@ impl Pyro {
 
 impl Workspace {
     /// Gives the workspace a machine and waits until it runs.
-    pub(crate) async fn place(&self, operation: &'static str, shape: MachineShape, observer: &Observer) -> Result<()> {
+    pub(crate) async fn place(
+        &self,
+        operation: &'static str,
+        shape: MachineShape,
+        secrets: &secrets::Values,
+        observer: &Observer,
+    ) -> Result<()> {
         let (id, key) = (self.id().clone(), shape.key());
         let claimed = self.pyro().store(move |_, registry| Ok(registry.claim_standby(&id, &key)?)).await?;
         if let Some(machine) = claimed {
-            match self.adopt(operation, &machine, observer).await {
+            match self.adopt(operation, &machine, secrets, observer).await {
                 Ok(()) => return Ok(()),
                 // The standby machine died or was broken. One that had not adopted the workspace never touched its disks, so another
                 // machine can have them.
@@ -226,7 +238,7 @@ impl Workspace {
             }
         }
         let machine = self.start_machine(operation, shape, None).await?;
-        self.adopt(operation, &machine, observer).await
+        self.adopt(operation, &machine, secrets, observer).await
     }
 
     async fn waits_for_a_machine(&self) -> Result<bool> {
@@ -239,10 +251,11 @@ impl Workspace {
         operation: &'static str,
         shape: MachineShape,
         resume: Resume,
+        secrets: &secrets::Values,
         observer: &Observer,
     ) -> Result<()> {
         let machine = self.start_machine(operation, shape, Some(resume)).await?;
-        self.adopt(operation, &machine, observer).await
+        self.adopt(operation, &machine, secrets, observer).await
     }
 
     async fn start_machine(&self, operation: &'static str, shape: MachineShape, resume: Option<Resume>) -> Result<MachineId> {
@@ -262,7 +275,7 @@ impl Workspace {
         Ok(id)
     }
 
-    async fn adopt(&self, operation: &'static str, machine: &MachineId, observer: &Observer) -> Result<()> {
+    async fn adopt(&self, operation: &'static str, machine: &MachineId, secrets: &secrets::Values, observer: &Observer) -> Result<()> {
         let silent = || {
             Error::workspace(
                 operation,
@@ -272,6 +285,7 @@ impl Workspace {
             )
         };
         let mut client = self.pyro().supervisor(machine, operation, self.label()).await?;
+        self.give_secrets(operation, machine, &mut client, secrets).await?;
         let request = AdoptRequest {
             workspace_id: self.id().to_string(),
             settings: serde_json::to_string(&self.pyro().configuration().settings).expect("plain fields serialise"),
@@ -305,12 +319,13 @@ impl Workspace {
     /// Dropping the future before it is done leaves a workspace that the next client command finds stopped.
     ///
     /// # Errors
-    /// It is being created, stopped or deleted, or no machine can be started; it is stopped again then.
-    pub async fn start(&self, observer: &Observer) -> Result<WorkspaceStatus> {
+    /// It is being created, stopped or deleted, a literal secret is not given, or no machine can be started; it is stopped again then.
+    pub async fn start(&self, secrets: &[LiteralSecret], observer: &Observer) -> Result<WorkspaceStatus> {
         let record = self.record().await?;
         if record.state == WorkspaceState::Running {
             return self.status().await;
         }
+        let values = self.gather_secrets(&record, secrets::said(secrets)?).await?;
         let limits = (VcpuCount::new(record.shape.vcpu_count.into()), MemMib::new(record.shape.mem_mib));
         let shape =
             self.pyro().shape(record.shape.environment_digest.clone(), limits.0?, limits.1?, record.network_policy, observer).await?;
@@ -319,7 +334,7 @@ impl Workspace {
             .store(move |_, registry| Ok(registry.change_state(&id, &[WorkspaceState::Stopped], WorkspaceState::Starting)?))
             .await
             .map_err(|error| error.about(self.label()))?;
-        if let Err(error) = self.place("start", shape, observer).await {
+        if let Err(error) = self.place("start", shape, &values, observer).await {
             let cleanup = self.fall_back_to_stopped(&error).await;
             return Err(error.with_cleanup("start", self.label(), cleanup));
         }

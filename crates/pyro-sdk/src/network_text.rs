@@ -15,6 +15,12 @@ use crate::text::{refuse, text_type};
 pub struct NetworkRule(Rule);
 
 impl NetworkRule {
+    /// Tells whether it is about names, not addresses.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        self.0.network().is_none()
+    }
+
     /// Tells whether all that this rule is about, `other` is about, too.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {

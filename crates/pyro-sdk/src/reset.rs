@@ -14,6 +14,7 @@ use crate::{
     contract::{WorkspaceReset, WorkspaceStatus},
     error::Result,
     limits::{MemMib, VcpuCount},
+    secrets,
     text::SnapshotReference,
     workspace::INSPECT_DEADLINE,
 };
@@ -55,6 +56,8 @@ impl Workspace {
             }
             Some(name) => self.destination(name, observer).await?,
         };
+        // Before anything is changed: the supervisor that holds them is about to lose the workspace.
+        let secrets = self.gather_secrets(&record, secrets::Values::new()).await?;
         // Asked before anything is changed: a host without QEMU keeps the workspace as it is.
         let shape = match (&resume, &snapshot) {
             (Some(_), Some(snapshot)) => snapshot.shape.clone(),
@@ -87,8 +90,8 @@ impl Workspace {
         }
         let resumed = resume.is_some();
         let placed = match resume {
-            Some(resume) => self.place_resumed("reset", shape, resume, observer).await,
-            None => self.place("reset", shape, observer).await,
+            Some(resume) => self.place_resumed("reset", shape, resume, &secrets, observer).await,
+            None => self.place("reset", shape, &secrets, observer).await,
         };
         if let Some(old) = old.filter(|_| !resumed) {
             // Only now: its end frees memory and takes a core for it, while the new one was waited for.

@@ -218,6 +218,7 @@ fn spec(request: &ServiceStart) -> Result<ServiceSpec> {
         cwd: request.cwd.to_string(),
         user: request.user.as_ref().map(ToString::to_string).unwrap_or_default(),
         env,
+        secret_env: request.secret_env.iter().map(|wanted| (wanted.name.to_string(), wanted.variable.clone())).collect(),
         probe: probe(request)?,
         ready_timeout_ms: request.ready_timeout_seconds.get() * 1000,
         ready_interval_ms: request.ready_interval_ms.get(),

@@ -18,7 +18,7 @@ use crate::{
         ShellWrite, ShellWriteAnswer,
     },
     error::{Error, Problem, Result},
-    exec::ANSWER_DEADLINE,
+    exec::{ANSWER_DEADLINE, secret_variables},
     supervisor::Client,
     text::{GuestLine, GuestUser, ShellId},
     time::rfc3339,
@@ -47,6 +47,7 @@ impl Pyro {
             cwd: Bytes::copy_from_slice(request.cwd.as_str().as_bytes()),
             user: request.user.as_ref().map(GuestUser::to_string).unwrap_or_default(),
             env: Vec::new(),
+            secret_env: secret_variables(&request.secret_env),
             size: Some(size(request.cols.get(), request.rows.get())),
         };
         let call = |mut client: Client| async move { client.shell_open(open).await };

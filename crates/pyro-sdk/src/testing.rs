@@ -75,6 +75,7 @@ impl Home {
     pub(crate) fn add_service(&self, name: &str) -> RingWriter {
         let name: ServiceName = name.parse().unwrap();
         let spec = ServiceSpec {
+            secret_env: Vec::new(),
             argv: vec!["serve".to_owned()],
             cwd: "/workspace".to_owned(),
             user: String::new(),

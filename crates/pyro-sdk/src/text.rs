@@ -13,6 +13,7 @@ pub use crate::{
     endpoint::{HttpUrl, PortPublication, TcpTarget, UrlError},
     network_text::{NetworkGroup, NetworkRule},
     process_text::{GuestLine, ProbePath, ShellId, ShellInput, ShellSignal},
+    secret_text::{LiteralSecret, SecretFile, SecretHeader, SecretHost, SecretVariable},
     workspace_path::{WorkspacePath, WorkspacePathError},
 };
 

@@ -212,7 +212,7 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         execution_mode: ExecutionMode::Guest,
         accelerator: shape.accelerator.to_string(),
         workspace_seed: seed(record),
-        secrets: Vec::new(),
+        secrets: crate::secrets::describe(record),
         command_count: record.command_count,
         running_command_count: running,
         last_command: last_command.as_ref().map(CommandEntry::from),

@@ -32,7 +32,7 @@ pub const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
 ///
 /// Every byte that belongs to an occurrence of a value in one of its forms goes, whichever other occurrence it overlaps; occurrences that
 /// overlap are replaced together, by what the leftmost of them (the longest, where two begin alike) is replaced by.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Redactor(pub(crate) Option<Arc<Table>>);
 
 /// Why there can be no [`Redactor`] for some values.

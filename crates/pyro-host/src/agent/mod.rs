@@ -13,8 +13,8 @@ use pyro_proto::{
     limits::{MESSAGE_MAX_BYTES, PROTOCOL_GENERATION},
     v1::{
         AttachRequest, ChangeAnswer, ChangeInput, CountRequest, ExecInput, ExecOutput, ExistsRequest, FreezeAnswer, FreezeRequest,
-        HelloRequest, ListFilesAnswer, ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, ShutdownRequest,
-        WarmRequest, guest_client::GuestClient,
+        HelloRequest, ListFilesAnswer, ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, SecretValue,
+        ShutdownRequest, WarmRequest, guest_client::GuestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -106,6 +106,12 @@ impl Agent {
         let request = identity.request()?;
         let call = async { self.client.clone().wake(request).await.map_err(|status| refused(&status, "waking up")) };
         within(ATTACH_DEADLINE, "waking up", call).await.map(|answer| answer.into_inner().commands)
+    }
+
+    /// Puts a secret into the guest's memory.
+    pub(crate) async fn put_secret(&self, secret: SecretValue) -> HostResult<()> {
+        let call = async { self.client.clone().put_secret(secret).await.map_err(|status| refused(&status, "taking a secret")) };
+        within(ATTACH_DEADLINE, "taking a secret", call).await.map(drop)
     }
 
     /// Lists files.

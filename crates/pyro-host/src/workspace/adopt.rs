@@ -45,6 +45,7 @@ impl Supervisor {
             agent.attach(identity).await?;
             Vec::new()
         };
+        self.place_secrets(&record).await?;
         lock(&self.registry).adopt(&self.record.id, id)?;
         let set_once = self.workspace.set(id.clone()).is_ok();
         debug_assert!(set_once, "guarded by `adopting`");

@@ -12,11 +12,12 @@ use pyro_proto::{
     limits::{ARGUMENTS_MAX, ARGUMENTS_MAX_BYTES},
     v1::{ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted, StdinClosed, exec_input::Input, exec_output::Output},
 };
+use pyro_secret::RedactedStream;
 use pyro_store::{CommandEnd, JournalWriter, OutputStream, WorkspaceId};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::{EndReason, Running, Supervisor, now_ms};
+use super::{EndReason, Running, Supervisor, now_ms, secrets};
 use crate::{
     error::{HostError, HostResult},
     lock,
@@ -38,6 +39,8 @@ struct Pump {
     workspace: WorkspaceId,
     sequence: u64,
     output: Streaming<ExecOutput>,
+    /// Both streams without secrets: standard output, standard error.
+    redacted: [RedactedStream; 2],
     journal: JournalWriter,
     journal_failure: Option<String>,
     client: Option<ClientSender>,
@@ -56,7 +59,8 @@ impl Supervisor {
         let workspace = self.adopted()?.clone();
         let agent = self.agent()?;
         let record = self.workspace_record()?;
-        let argv: Vec<String> = start.argv.iter().map(|argument| String::from_utf8_lossy(argument).into_owned()).collect();
+        let argv: Vec<String> = start.argv.iter().map(|argument| self.redact(&String::from_utf8_lossy(argument)).into_owned()).collect();
+        start.env.extend(self.secret_variables(&std::mem::take(&mut start.secret_env))?);
         let cwd = if start.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&start.cwd).into_owned() };
         let sequence = lock(&self.registry).begin_command(&workspace, &argv, &cwd)?;
         let deadline = (start.timeout_ms > 0).then(|| Duration::from_millis(start.timeout_ms) + TIMEOUT_GRACE);
@@ -88,6 +92,7 @@ impl Supervisor {
             workspace,
             sequence,
             output,
+            redacted: [self.redacted(), self.redacted()],
             journal_failure: None,
             client: Some(client),
             one_shot: record.one_shot,
@@ -132,6 +137,7 @@ impl Supervisor {
             workspace,
             sequence,
             output,
+            redacted: [self.redacted(), self.redacted()],
             journal_failure: None,
             client: None,
             one_shot: false,
@@ -246,6 +252,7 @@ impl Pump {
             result = self.carry() => result,
             () = late => Err(Failure::message(ErrorKind::DeadlineExceeded, "the guest did not end the command when its time was up")),
         };
+        let result = result.map_err(|failure| self.supervisor.redact_failure(failure));
         let exit = result.as_ref().ok().cloned();
         let end = CommandEnd {
             exit_code: exit.as_ref().map(|exit| exit.exit_code),
@@ -314,21 +321,44 @@ impl Pump {
                 }
             };
             match message.map_err(|status| Failure::from_status(&status, ErrorKind::MachineFailed))?.and_then(|message| message.output) {
-                Some(Output::Exit(exit)) => return Ok(sanitise(exit, self.started.elapsed())),
+                Some(Output::Exit(exit)) => {
+                    self.flush().await;
+                    return Ok(self.supervisor.redact_exit(sanitise(exit, self.started.elapsed())));
+                }
                 Some(Output::Started(started)) => self.pass(Output::Started(ExecStarted { sequence: self.sequence, ..started })).await,
                 // Only a command with a terminal has any.
                 Some(Output::Terminal(_)) => {}
                 Some(Output::Stdout(bytes)) => {
-                    self.keep(OutputStream::Stdout, &bytes);
-                    self.pass(Output::Stdout(bytes)).await;
+                    let bytes = secrets::push(&mut self.redacted[0], bytes);
+                    self.show(OutputStream::Stdout, bytes).await;
                 }
                 Some(Output::Stderr(bytes)) => {
-                    self.keep(OutputStream::Stderr, &bytes);
-                    self.pass(Output::Stderr(bytes)).await;
+                    let bytes = secrets::push(&mut self.redacted[1], bytes);
+                    self.show(OutputStream::Stderr, bytes).await;
                 }
                 None => return Err(Failure::message(ErrorKind::MachineFailed, "the machine went away while the command ran")),
             }
         }
+    }
+
+    /// Shows what was held back because it could have been the beginning of a secret.
+    async fn flush(&mut self) {
+        for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr].into_iter().enumerate() {
+            let rest = self.redacted[index].finish();
+            self.show(stream, rest.into()).await;
+        }
+    }
+
+    async fn show(&mut self, stream: OutputStream, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.keep(stream, &bytes);
+        let output = match stream {
+            OutputStream::Stdout => Output::Stdout(bytes),
+            OutputStream::Stderr => Output::Stderr(bytes),
+        };
+        self.pass(output).await;
     }
 
     fn keep(&mut self, stream: OutputStream, bytes: &[u8]) {

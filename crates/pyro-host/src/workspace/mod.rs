@@ -13,6 +13,7 @@ mod network;
 mod ports;
 mod prepare;
 mod process;
+mod secrets;
 mod service;
 mod services;
 mod shells;
@@ -31,6 +32,7 @@ use pyro_proto::{
     error::Failure,
     v1::{ExecExit, ExecInput},
 };
+use pyro_secret::{SecretName, SecretValue};
 use pyro_store::{LayerId, MachineRecord, Registry, ServiceName, Settings, SupervisorArguments, WorkspaceId, WorkspaceRecord};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
@@ -122,6 +124,9 @@ pub(crate) struct Supervisor {
     /// The other end of the machine's network card, until a workspace has it.
     card: Mutex<Option<StdUnixStream>>,
     network: OnceLock<network::Network>,
+    /// Secrets for the workspace that will adopt the machine.
+    given_secrets: Mutex<BTreeMap<SecretName, SecretValue>>,
+    secrets: OnceLock<secrets::Secrets>,
     /// What the guest trusts beside its own.
     certificates: OnceLock<network::Certificates>,
     /// Places for connections of all ports.
@@ -160,6 +165,8 @@ impl Supervisor {
             ports: Mutex::default(),
             card: Mutex::default(),
             network: OnceLock::new(),
+            given_secrets: Mutex::default(),
+            secrets: OnceLock::new(),
             certificates: OnceLock::new(),
             connections: Arc::new(Semaphore::new(ports::MACHINE_CONNECTIONS_MAX)),
             ending: AtomicBool::new(false),

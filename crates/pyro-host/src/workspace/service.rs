@@ -10,14 +10,15 @@ use pyro_proto::{
     error::{ErrorKind, Failure},
     v1::{
         AdoptProgress, AdoptReady, AdoptRequest, ChangeAnswer, ChangeInput, CheckpointAnswer, CheckpointRequest, CollapseAnswer,
-        CollapseRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest, HoldAnswer, HoldRequest,
-        InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, NetworkApplyAnswer, NetworkApplyRequest, NetworkFlushAnswer,
-        NetworkFlushRequest, NetworkLearnAnswer, NetworkLearnRequest, PortPublishAnswer, PortPublishRequest, PortUnpublishAnswer,
-        PortUnpublishRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest, RunningCommand, ServiceCountAnswer,
-        ServiceCountRequest, ServiceStartAnswer, ServiceStartRequest, ServiceStopAnswer, ServiceStopRequest, ShellAttachInput,
-        ShellAttachOutput, ShellCloseAnswer, ShellCloseRequest, ShellOpenAnswer, ShellOpenRequest, ShellResizeAnswer, ShellResizeRequest,
-        ShellSignalAnswer, ShellSignalRequest, ShellWaitAnswer, ShellWaitRequest, ShellWriteAnswer, ShellWriteRequest, StopAnswer,
-        StopRequest, adopt_progress::Progress, exec_input::Input, shell_attach_input, supervisor_server,
+        CollapseRequest, ExecInput, ExecKillAnswer, ExecKillRequest, ExecOutput, ExecWaitAnswer, ExecWaitRequest, GiveSecretAnswer,
+        HoldAnswer, HoldRequest, InspectAnswer, InspectRequest, ListFilesAnswer, ListFilesRequest, NetworkApplyAnswer, NetworkApplyRequest,
+        NetworkFlushAnswer, NetworkFlushRequest, NetworkLearnAnswer, NetworkLearnRequest, PortPublishAnswer, PortPublishRequest,
+        PortUnpublishAnswer, PortUnpublishRequest, ReadFilesAnswer, ReadFilesRequest, RefreshAnswer, RefreshRequest, RunningCommand,
+        SecretValue, ServiceCountAnswer, ServiceCountRequest, ServiceStartAnswer, ServiceStartRequest, ServiceStopAnswer,
+        ServiceStopRequest, ShellAttachInput, ShellAttachOutput, ShellCloseAnswer, ShellCloseRequest, ShellOpenAnswer, ShellOpenRequest,
+        ShellResizeAnswer, ShellResizeRequest, ShellSignalAnswer, ShellSignalRequest, ShellWaitAnswer, ShellWaitRequest, ShellWriteAnswer,
+        ShellWriteRequest, StopAnswer, StopRequest, TakeSecretsRequest, adopt_progress::Progress, exec_input::Input, shell_attach_input,
+        supervisor_server,
     },
 };
 use pyro_store::{ServiceName, SnapshotKind, SnapshotName, WorkspaceId};
@@ -74,6 +75,17 @@ impl supervisor_server::Supervisor for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn give_secret(&self, request: Request<SecretValue>) -> Result<Response<GiveSecretAnswer>, Status> {
+        self.0.give_secret(request.into_inner())?;
+        Ok(Response::new(GiveSecretAnswer {}))
+    }
+
+    type TakeSecretsStream = Answers<SecretValue>;
+
+    async fn take_secrets(&self, _: Request<TakeSecretsRequest>) -> Result<Response<Self::TakeSecretsStream>, Status> {
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.hand_secrets_over()?))))
     }
 
     async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectAnswer>, Status> {

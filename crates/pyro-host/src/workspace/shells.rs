@@ -93,6 +93,20 @@ impl Shell {
         self.send(Input::Stdin(bytes)).await
     }
 
+    /// Keeps output and tells how far it has come.
+    fn show(&self, bytes: &[u8]) {
+        let end = {
+            let mut ring = lock(&self.ring);
+            // What cannot be kept is counted, so that positions stay true.
+            drop(ring.write(bytes));
+            ring.end()
+        };
+        self.progress.send_modify(|progress| {
+            progress.end = end;
+            progress.last_output = Instant::now();
+        });
+    }
+
     /// Tells whether the shell waits for input, having seen all that was sent to it.
     fn is_at_prompt(&self, progress: &Progress) -> bool {
         progress.terminal.prompt && progress.terminal.input_bytes >= self.sent.load(Ordering::SeqCst)
@@ -108,10 +122,11 @@ impl Supervisor {
         if lock(&self.shells).len() >= SHELLS_MAX {
             return Err(HostError::TooMany { what: "open shells", maximum: SHELLS_MAX });
         }
+        let secret_variables = self.secret_variables(&request.secret_env)?;
         let cwd = if request.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&request.cwd).into_owned() };
         let record = ShellRecord {
             number: 0,
-            command: request.command.clone(),
+            command: self.redact(&request.command).into_owned(),
             cwd,
             user: request.user.clone(),
             columns: columns(size),
@@ -128,7 +143,7 @@ impl Supervisor {
             let start = ExecStart {
                 argv: if request.command.is_empty() { Vec::new() } else { vec![request.command.into()] },
                 cwd: request.cwd,
-                env: request.env,
+                env: request.env.into_iter().chain(secret_variables).collect(),
                 user: request.user,
                 stdin: true,
                 id: ProcessId::Shell(number).number(),
@@ -176,6 +191,7 @@ impl Supervisor {
 
     async fn pump_shell(self: Arc<Self>, number: u64, shell: Arc<Shell>, mut output: Streaming<ExecOutput>) {
         let mut first_state = true;
+        let mut redacted = self.redacted();
         let exit = loop {
             let message = match output.message().await {
                 Ok(message) => message.and_then(|message| message.output),
@@ -183,16 +199,7 @@ impl Supervisor {
             };
             match message {
                 Some(Output::Stdout(bytes) | Output::Stderr(bytes)) => {
-                    let end = {
-                        let mut ring = lock(&shell.ring);
-                        // What cannot be kept is counted, so that positions stay true.
-                        drop(ring.write(&bytes));
-                        ring.end()
-                    };
-                    shell.progress.send_modify(|progress| {
-                        progress.end = end;
-                        progress.last_output = Instant::now();
-                    });
+                    shell.show(&redacted.push(&bytes));
                 }
                 Some(Output::Terminal(state)) => {
                     if std::mem::take(&mut first_state) {
@@ -201,11 +208,12 @@ impl Supervisor {
                     }
                     self.note_terminal(&shell, state);
                 }
-                Some(Output::Exit(exit)) => break Ok(sanitise(exit, Duration::MAX)),
+                Some(Output::Exit(exit)) => break Ok(self.redact_exit(sanitise(exit, Duration::MAX))),
                 Some(Output::Started(_)) => {}
                 None => break Err(Failure::message(ErrorKind::MachineFailed, "the machine went away while the shell ran")),
             }
         };
+        shell.show(&redacted.finish());
         if exit.is_err() {
             self.is_about_to_end().await;
         }

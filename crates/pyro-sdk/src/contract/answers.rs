@@ -284,6 +284,14 @@ pub struct Secret {
     pub name: String,
     /// `literal` or `file`
     pub source_kind: String,
+    /// Hosts it is sent to; it does not enter the guest then
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Header of requests to them in which it stands
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// Whether a start finds its value; a literal of a stopped workspace must be given again
+    pub available: bool,
 }
 
 /// A guest port that is reachable from the host.

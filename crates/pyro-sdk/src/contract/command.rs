@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{CommandAnswer, CommandEntry, GuestCommand, NetworkEntry, operation::operation};
 use crate::{
     limits::{MaxOutputBytes, TailCount, TimeoutSeconds, YieldAfterMs},
-    text::{GuestPath, GuestUser, Signal, Variable, WorkspaceReference, variable_map},
+    text::{GuestPath, GuestUser, SecretVariable, Signal, Variable, WorkspaceReference, variable_map},
 };
 
 /// Run a command in a workspace
@@ -39,6 +39,11 @@ pub struct WorkspaceExec {
     #[schemars(with = "BTreeMap<String, String>")]
     #[cfg_attr(feature = "cli", arg(long = "env", value_name = "NAME=VALUE"))]
     pub env: Vec<Variable>,
+    /// Secret that the command gets as a variable: `NAME`, or `NAME=VARIABLE`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-env", value_name = "NAME[=VARIABLE]"))]
+    pub secret_env: Vec<SecretVariable>,
     /// Answer after so many milliseconds although the command still runs: 1000 to 55000
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "MS"))]

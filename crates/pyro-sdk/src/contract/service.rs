@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{GuestCommand, OpenPort, operation::operation};
 use crate::{
     limits::{GraceSeconds, MaxOutputBytes, ReadyIntervalMs, ReadyTimeoutSeconds, TailLines},
-    text::{GuestLine, GuestPath, GuestUser, HttpUrl, PortPublication, ProbePath, TcpTarget, Variable, WorkspaceReference, variable_map},
+    text::{
+        GuestLine, GuestPath, GuestUser, HttpUrl, PortPublication, ProbePath, SecretVariable, TcpTarget, Variable, WorkspaceReference,
+        variable_map,
+    },
 };
 
 /// Where a service is in its life.
@@ -208,6 +211,11 @@ pub struct ServiceStart {
     #[schemars(with = "BTreeMap<String, String>")]
     #[cfg_attr(feature = "cli", arg(long = "env", value_name = "NAME=VALUE"))]
     pub env: Vec<Variable>,
+    /// Secret that the command gets as a variable: `NAME`, or `NAME=VARIABLE`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-env", value_name = "NAME[=VARIABLE]"))]
+    pub secret_env: Vec<SecretVariable>,
     /// Ready when this path is there: absolute, or relative to `cwd`
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATH", group = "probe"))]

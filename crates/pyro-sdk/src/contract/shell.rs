@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::operation::operation;
 use crate::{
     limits::{IdleMs, ReadChars, TerminalColumns, TerminalRows, YieldAfterMs},
-    text::{GuestLine, GuestPath, GuestUser, ShellId, ShellInput, ShellSignal, WorkspaceReference},
+    text::{GuestLine, GuestPath, GuestUser, SecretVariable, ShellId, ShellInput, ShellSignal, WorkspaceReference},
 };
 
 /// Whether a shell runs.
@@ -121,6 +121,11 @@ pub struct ShellOpen {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub user: Option<GuestUser>,
+    /// Secret that it gets as a variable: `NAME`, or `NAME=VARIABLE`
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-env", value_name = "NAME[=VARIABLE]"))]
+    pub secret_env: Vec<SecretVariable>,
 }
 
 /// List a workspace's shells, those that have ended too

@@ -76,6 +76,7 @@ impl From<VmExec> for WorkspaceExec {
             user: None,
             cwd: GuestPath::default(),
             env: Vec::new(),
+            secret_env: Vec::new(),
             yield_after_ms: None,
             max_output_bytes: MaxOutputBytes::default(),
             command: request.command,
@@ -145,7 +146,7 @@ pub struct VmReaped {
 operation!(VmCreate => WorkspaceStatus, "vm_create", cli: [], python: Some("create_vm"), mcp: Some("vm_create"), Full, Changes, Counts,
     |request, pyro, observer| async { pyro.create_workspace(request.into(), observer).await?.status().await });
 operation!(VmStart => WorkspaceStatus, "vm_start", cli: [], python: Some("start_vm"), mcp: Some("vm_start"), Full, Changes, Harmless,
-    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(observer).await });
+    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(&[], observer).await });
 operation!(VmExec => CommandAnswer, "vm_exec", cli: [], python: Some("exec_vm"), mcp: Some("vm_exec"), Full, Changes, Counts,
     |request, pyro, _observer| pyro.exec(request.into()));
 operation!(VmStop => WorkspaceStatus, "vm_stop", cli: [], python: Some("stop_vm"), mcp: Some("vm_stop"), Full, Changes, Harmless,

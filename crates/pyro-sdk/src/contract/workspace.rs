@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     limits::{DiskGib, MemMib, TtlSeconds, VcpuCount},
-    text::{Label, NetworkGroup, NetworkRule, WorkspaceReference, label_map},
+    secret_text::{file_map, literal_map},
+    text::{Label, LiteralSecret, NetworkGroup, NetworkRule, SecretFile, SecretHeader, SecretHost, WorkspaceReference, label_map},
 };
 
 /// Create a workspace: a Linux machine that lives until it is deleted or expires
@@ -102,6 +103,26 @@ pub struct WorkspaceCreate {
     #[schemars(extend("x-pyro-profile" = "full"))]
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_host_certificates: bool,
+    /// Secret: `NAME=VALUE`, or `NAME` for the value of the variable of that name, which other users of this host cannot see. At most 64
+    #[serde(default, with = "literal_map")]
+    #[schemars(with = "BTreeMap<String, Option<String>>", extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret", value_name = "NAME[=VALUE]"))]
+    pub secrets: Vec<LiteralSecret>,
+    /// Secret that is the content of a file on the host, read whenever the workspace gets a machine
+    #[serde(default, with = "file_map")]
+    #[schemars(with = "BTreeMap<String, PathBuf>", extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-file", value_name = "NAME=PATH"))]
+    pub secret_files: Vec<SecretFile>,
+    /// Host that the secret is sent to: it stays outside of the guest, which gets a placeholder that is replaced on the way to this host
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-host", value_name = "[NAME=]HOST[:PORT]"))]
+    pub secret_hosts: Vec<SecretHost>,
+    /// Header in which it is sent there; `Authorization` by default
+    #[serde(default)]
+    #[schemars(extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret-header", value_name = "[NAME=]HEADER"))]
+    pub secret_headers: Vec<SecretHeader>,
 }
 
 impl WorkspaceCreate {
@@ -127,6 +148,10 @@ impl WorkspaceCreate {
             deny_hosts: Vec::new(),
             allow_groups: Vec::new(),
             no_host_certificates: false,
+            secrets: Vec::new(),
+            secret_files: Vec::new(),
+            secret_hosts: Vec::new(),
+            secret_headers: Vec::new(),
         }
     }
 }
@@ -208,6 +233,11 @@ pub struct WorkspaceStart {
     /// Workspace: its name, its id, or the beginning of its id
     #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
     pub workspace: WorkspaceReference,
+    /// Secret whose value nobody has any more: `NAME=VALUE`, or `NAME` for the value of the variable of that name
+    #[serde(default, with = "literal_map")]
+    #[schemars(with = "BTreeMap<String, Option<String>>", extend("x-pyro-profile" = "full"))]
+    #[cfg_attr(feature = "cli", arg(long = "secret", value_name = "NAME[=VALUE]"))]
+    pub secrets: Vec<LiteralSecret>,
 }
 
 /// Delete a workspace: nothing of it is left on the host
@@ -239,6 +269,6 @@ operation!(WorkspaceStop => WorkspaceStatus, "workspace_stop", cli: ["workspace"
     |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.stop().await });
 operation!(WorkspaceStart => WorkspaceStatus, "workspace_start", cli: ["workspace", "start"], python: Some("start_workspace"),
     mcp: Some("workspace_start"), Full, Changes, Harmless,
-    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(observer).await });
+    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(&request.secrets, observer).await });
 operation!(WorkspaceDelete => WorkspaceDeleted, "workspace_delete", cli: ["workspace", "delete"], python: Some("delete_workspace"),
     mcp: Some("workspace_delete"), Core, Destroys, Harmless, |request, pyro, _observer| pyro.delete_workspace(request));

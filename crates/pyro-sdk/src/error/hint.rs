@@ -46,6 +46,25 @@ impl Error {
             ),
             Problem::NoNetworkGroup { known, .. } => Some(format!("config.toml has {known}")),
             Problem::TooManyNetworkRules { .. } => Some("wildcards and networks cover many hosts with one rule: `*.example.org`, `203.0.113.0/24`".to_owned()),
+            Problem::SecretUnclear { flag } => Some(format!("say which: `{flag} NAME=…`")),
+            Problem::HeaderWithoutHost { name } => Some(format!("add `--secret-host {name}=HOST`")),
+            Problem::SecretNotSaid { name } => Some(format!("set the variable `{name}`, or say `--secret {name}=VALUE`")),
+            Problem::SecretsUnavailable { workspace, names } => {
+                let flags: Vec<String> = names.iter().map(|name| format!("--secret {name}")).collect();
+                Some(format!(
+                    "nobody keeps a literal secret of a workspace that does not run: give it again with `pyro workspace start {workspace} {}`, \
+                     its value in the variable of its name",
+                    flags.join(" ")
+                ))
+            }
+            Problem::SecretTwice { .. } => Some("give each secret once, by `--secret` or by `--secret-file`".to_owned()),
+            Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 1 byte to 64 KiB".to_owned()),
+            Problem::TooManySecrets { .. } => Some("put several into one file, and give that with `--secret-file`".to_owned()),
+            Problem::NoSuchSecret { .. } => Some(
+                "secrets are named when the workspace is made: `--secret NAME=VALUE`, `--secret-file NAME=PATH`; `pyro workspace status WORKSPACE` \
+                 lists them"
+                    .to_owned(),
+            ),
             Problem::NothingToAllow => Some("name a rule, for example `api.example.com:443`, or a group with `--allow-group`".to_owned()),
             Problem::SeveralProbes => {
                 Some("give one of `--ready-file`, `--ready-tcp`, `--ready-http` and `--ready-command`; a command can check several things".to_owned())

@@ -83,6 +83,9 @@ pub struct ServiceSpec {
     pub user: String,
     /// Variables beside those a login has.
     pub env: Vec<(String, String)>,
+    /// Secrets it gets as variables: the secret's name, the variable's.
+    #[serde(default)]
+    pub secret_env: Vec<(String, String)>,
     /// How it is found out that it can be used.
     pub probe: Option<ReadinessProbe>,
     /// How long it may take to become ready, in milliseconds.

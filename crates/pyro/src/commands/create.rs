@@ -7,7 +7,7 @@ use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api\n  pyro workspace create debian:12 --name api --seed-path .\n  pyro workspace create debian:12 --label team=web --ttl-seconds 3600 --json"
+    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api\n  pyro workspace create debian:12 --name api --seed-path .\n  pyro workspace create debian:12 --label team=web --ttl-seconds 3600 --json\n  pyro workspace create debian:12 --network-policy egress --allow-host pypi.org:443 --allow-host files.pythonhosted.org:443\n  TOKEN=… pyro workspace create debian:12 --network-policy egress --secret TOKEN --secret-host api.example.com"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let started = std::time::Instant::now();
+    let mut arguments = arguments;
+    super::secret::look_up(&mut arguments.request.secrets);
     if arguments.json {
         let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
         context.printer.answer(&answer, |_| String::new())?;

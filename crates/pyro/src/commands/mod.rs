@@ -50,6 +50,7 @@ pub(crate) mod port_unpublish;
 pub(crate) mod prepare;
 pub(crate) mod reset;
 pub(crate) mod run;
+mod secret;
 pub(crate) mod service_list;
 pub(crate) mod service_logs;
 pub(crate) mod service_start;

@@ -6,7 +6,7 @@ use pyro_sdk::contract::{Operation as _, WorkspaceStart};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  pyro workspace start api")]
+#[command(after_long_help = "Examples:\n  pyro workspace start api\n  TOKEN=… pyro workspace start api --secret TOKEN")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceStart,
@@ -17,6 +17,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let started = std::time::Instant::now();
+    let mut arguments = arguments;
+    super::secret::look_up(&mut arguments.request.secrets);
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, |_| String::new())?;
     let duration_ms = started.elapsed().as_millis().to_string();

@@ -117,12 +117,11 @@ impl Reach {
     }
 
     fn too_much(&self, wanted: &str) -> Refusal {
-        let (message, hint) = match self.policy {
-            NetworkPolicy::Off => ("this server allows no network".to_owned(), "leave network_policy away"),
-            allowed => (
-                format!("this server allows network_policy {} at most, not {wanted}", allowed.as_str()),
-                "work without it, or ask the operator for --max-network-policy",
-            ),
+        let (message, hint) = if self.policy == NetworkPolicy::Off {
+            ("this server allows no network".to_owned(), "leave network_policy away")
+        } else {
+            let message = format!("this server allows network_policy {} at most, not {wanted}", self.policy.as_str());
+            (message, "work without it, or ask the operator for more")
         };
         Refusal::limit(message, format!("{hint}; the operator set --max-network-policy {}", self.policy.as_str()))
     }

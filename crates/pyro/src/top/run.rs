@@ -248,6 +248,7 @@ async fn newest_shell(pyro: &Pyro, workspace_id: &str) -> pyro_sdk::Result<pyro_
                 rows: TerminalRows::new(size.rows().into())?,
                 command: None,
                 user: None,
+                secret_env: Vec::new(),
             };
             pyro.open_shell(request).await?.shell_id.parse()?
         }

@@ -76,6 +76,7 @@ pub(super) async fn keep(
 impl Supervisor {
     /// Appends entries to the workspace's network log and tells its events of them.
     async fn enter_network(&self, workspace: &WorkspaceId, entries: Vec<Entry>, allowance: &mut Allowance) {
+        let entries: Vec<Entry> = entries.into_iter().map(|entry| self.redact_entry(entry)).collect();
         let mut happened = Vec::new();
         for entry in &entries {
             if allowance.take() {
@@ -94,6 +95,18 @@ impl Supervisor {
         };
         if let Err(error) = noted {
             log_line(&format!("cannot write the network log: {error}"));
+        }
+    }
+}
+
+impl Supervisor {
+    /// A guest may ask for a name that has a secret in it.
+    fn redact_entry(&self, entry: Entry) -> Entry {
+        let mut value = Value::Object(entry);
+        self.redact_value(&mut value);
+        match value {
+            Value::Object(entry) => entry,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Entry::new(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use pyro_proto::{
     process::ProcessId,
     v1::{
-        EndProcess, EnvironmentVariable, ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, StartOutcome, exec_input::Input,
-        exec_output::Output,
+        EndProcess, EnvironmentVariable, ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, SecretVariable, StartOutcome,
+        exec_input::Input, exec_output::Output,
     },
 };
 use pyro_store::{RestartPolicy, RingReader, RingWriter, ServiceRecord, ServiceState, WorkspaceId, service_ring};
@@ -133,10 +133,13 @@ impl Driver {
             Input::Attach(ExecAttach { id })
         } else {
             let variable = |(name, value): &(String, String)| EnvironmentVariable { name: name.clone(), value: value.clone().into() };
+            let secret = |(secret, variable): &(String, String)| SecretVariable { secret: secret.clone(), variable: variable.clone() };
+            let secrets: Vec<SecretVariable> = spec.secret_env.iter().map(secret).collect();
+            let secrets = self.supervisor.secret_variables(&secrets)?;
             Input::Start(self.supervisor.equip(ExecStart {
                 argv: spec.argv.iter().map(|argument| argument.clone().into()).collect(),
                 cwd: spec.cwd.clone().into(),
-                env: spec.env.iter().map(variable).collect(),
+                env: spec.env.iter().map(variable).chain(secrets).collect(),
                 user: spec.user.clone(),
                 id,
                 contained: true,
@@ -177,19 +180,19 @@ impl Driver {
         control: &mut mpsc::Receiver<Control>,
     ) -> End {
         let Process { input, mut output } = process;
+        let mut redacted = self.supervisor.redacted();
         let mut probing: Option<Probing> = self.probing(ready_deadline);
         let mut in_time = self.record.state == ServiceState::Starting;
         loop {
             tokio::select! {
                 message = output.message() => match message.map(|message| message.and_then(|message| message.output)) {
                     Ok(Some(Output::Stdout(bytes) | Output::Stderr(bytes))) => {
-                        if let Some(log) = &mut self.log {
-                            // What cannot be kept is counted.
-                            drop(log.write(&bytes));
-                        }
-                        self.tell_log();
+                        self.keep(&redacted.push(&bytes));
                     }
-                    Ok(Some(Output::Exit(exit))) => return End::Exited(sanitise(exit, Duration::MAX)),
+                    Ok(Some(Output::Exit(exit))) => {
+                        self.keep(&redacted.finish());
+                        return End::Exited(self.supervisor.redact_exit(sanitise(exit, Duration::MAX)));
+                    }
                     Ok(Some(Output::Started(_) | Output::Terminal(_))) => {}
                     Ok(None) => return End::Lost("the machine went away while it ran".to_owned()),
                     Err(status) => return End::Lost(status.message().chars().take(200).collect()),
@@ -220,6 +223,14 @@ impl Driver {
                 },
             }
         }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(log) = &mut self.log {
+            // What cannot be kept is counted.
+            drop(log.write(bytes));
+        }
+        self.tell_log();
     }
 
     /// Its time to become ready is over; it goes on.

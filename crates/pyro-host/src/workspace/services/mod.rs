@@ -12,7 +12,7 @@ mod probe;
 
 use std::{sync::Arc, time::Duration};
 
-use pyro_proto::v1::{ServiceStartRequest, StartOutcome};
+use pyro_proto::v1::{SecretVariable, ServiceStartRequest, StartOutcome};
 use pyro_store::{ServiceName, ServiceRecord, ServiceSpec, ServiceState, WorkspaceId, service_ring, service_ring_name};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -54,6 +54,10 @@ impl Supervisor {
         let spec: ServiceSpec = serde_json::from_str(&request.spec).map_err(|error| invalid(&error))?;
         if spec.argv.first().is_none_or(String::is_empty) {
             return Err(HostError::Invalid { problem: "a service needs a program: give at least one argument after `--`".into() });
+        }
+        // A name nobody knows fails before anything is changed.
+        for (secret, _) in &spec.secret_env {
+            self.secret_variables(&[SecretVariable { secret: secret.clone(), variable: String::new() }])?;
         }
         if !spec.publish.is_empty() {
             self.may_publish()?;

@@ -1,0 +1,161 @@
+//! Secrets of a workspace: held in this process alone, put into the guest's memory, handed to the workspace's next supervisor, and taken
+//! out of everything the guest says.
+//!
+//! A client gives them before it asks to adopt; whoever has them as files reads them anew for each machine. Nothing here writes one down.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use bytes::Bytes;
+use pyro_proto::{
+    error::Failure,
+    v1::{EnvironmentVariable, ExecExit, SecretValue as Message, SecretVariable},
+};
+use pyro_secret::{RedactedStream, Redactor, SecretName, SecretValue};
+use pyro_store::{SecretRecord, WorkspaceRecord};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::Supervisor;
+use crate::{
+    error::{HostError, HostResult},
+    lock,
+};
+
+/// Most secrets of a workspace.
+const SECRETS_MAX: usize = 64;
+
+/// What a workspace has.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    values: BTreeMap<SecretName, SecretValue>,
+    redactor: Redactor,
+}
+
+impl Secrets {
+    fn new(values: BTreeMap<SecretName, SecretValue>) -> HostResult<Self> {
+        let redactor = Redactor::new(values.values()).map_err(|error| HostError::Invalid { problem: error.to_string() })?;
+        Ok(Self { values, redactor })
+    }
+}
+
+impl Supervisor {
+    /// Takes a secret for the workspace that will adopt this machine.
+    pub(super) fn give_secret(&self, secret: Message) -> HostResult<()> {
+        let invalid = |error: &dyn std::error::Error| HostError::Invalid { problem: error.to_string() };
+        if self.workspace.get().is_some() {
+            return Err(HostError::WrongState { problem: "this machine has its workspace already".into() });
+        }
+        let name: SecretName = secret.name.parse().map_err(|error| invalid(&error))?;
+        let value = SecretValue::from_bytes(secret.value.to_vec()).map_err(|error| invalid(&error))?;
+        let mut given = lock(&self.given_secrets);
+        if given.len() >= SECRETS_MAX && !given.contains_key(&name) {
+            return Err(HostError::TooMany { what: "secrets", maximum: SECRETS_MAX });
+        }
+        given.insert(name, value);
+        Ok(())
+    }
+
+    /// Hands every secret over, for the workspace's next supervisor or that of a copy.
+    pub(super) fn hand_secrets_over(&self) -> HostResult<mpsc::Receiver<Result<Message, Status>>> {
+        self.adopted()?;
+        let values = &self.secrets().values;
+        let (sender, receiver) = mpsc::channel(values.len().max(1));
+        for (name, value) in values {
+            let secret = Message { name: name.to_string(), value: Bytes::copy_from_slice(value.expose().as_bytes()) };
+            // There is room for all.
+            drop(sender.try_send(Ok(secret)));
+        }
+        Ok(receiver)
+    }
+
+    /// Makes the secrets that were given the workspace's, and puts them into the guest.
+    pub(super) async fn place_secrets(&self, record: &WorkspaceRecord) -> HostResult<()> {
+        let values = std::mem::take(&mut *lock(&self.given_secrets));
+        if values.is_empty() && record.secrets.is_empty() {
+            return Ok(());
+        }
+        if let Some(missing) = record.secrets.iter().find(|secret| !values.keys().any(|name| name.as_str() == secret.name)) {
+            return Err(HostError::WrongState { problem: format!("the secret `{}` was not given", missing.name) });
+        }
+        // Neither this process nor a child of it leaves a core file from now on.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        for secret in &record.secrets {
+            let value = self.seen_inside(secret, &values);
+            self.agent()?.put_secret(Message { name: secret.name.clone(), value }).await?;
+        }
+        let secrets = Secrets::new(values)?;
+        let set_once = self.secrets.set(secrets).is_ok();
+        debug_assert!(set_once, "a machine is adopted once");
+        Ok(())
+    }
+
+    /// Returns what stands in the guest for a secret.
+    fn seen_inside(&self, secret: &SecretRecord, values: &BTreeMap<SecretName, SecretValue>) -> Bytes {
+        let value = values.iter().find(|(name, _)| name.as_str() == secret.name).map(|(_, value)| value);
+        value.map(|value| Bytes::copy_from_slice(value.expose().as_bytes())).unwrap_or_default()
+    }
+
+    pub(super) fn secrets(&self) -> &Secrets {
+        static NONE: std::sync::OnceLock<Secrets> = std::sync::OnceLock::new();
+        self.secrets.get().unwrap_or_else(|| NONE.get_or_init(Secrets::default))
+    }
+
+    /// Returns the variables by which a command gets secrets.
+    pub(super) fn secret_variables(&self, wanted: &[SecretVariable]) -> HostResult<Vec<EnvironmentVariable>> {
+        let values = &self.secrets().values;
+        let variable = |wanted: &SecretVariable| {
+            let value = values.iter().find(|(name, _)| name.as_str() == wanted.secret).map(|(_, value)| value);
+            let value = value.ok_or_else(|| HostError::NoSecret { name: wanted.secret.chars().take(64).collect() })?;
+            Ok(EnvironmentVariable { name: wanted.variable.clone(), value: Bytes::copy_from_slice(value.expose().as_bytes()) })
+        };
+        wanted.iter().map(variable).collect()
+    }
+
+    /// Returns a stream out of which secrets are taken.
+    pub(super) fn redacted(&self) -> RedactedStream {
+        self.secrets().redactor.stream()
+    }
+
+    /// Takes secrets out of a text.
+    pub(super) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.secrets().redactor.redact_text(text)
+    }
+
+    pub(super) fn redact_exit(&self, mut exit: ExecExit) -> ExecExit {
+        exit.spawn_message = self.redact(&exit.spawn_message).into_owned();
+        exit
+    }
+
+    pub(super) fn redact_failure(&self, mut failure: Failure) -> Failure {
+        failure.message = self.redact(&failure.message).into_owned();
+        failure.causes = failure.causes.iter().map(|cause| self.redact(cause).into_owned()).collect();
+        failure
+    }
+
+    /// Takes secrets out of every text of a value.
+    pub(super) fn redact_value(&self, value: &mut Value) {
+        if self.secrets().redactor.is_empty() {
+            return;
+        }
+        match value {
+            Value::String(text) => {
+                if let Cow::Owned(redacted) = self.redact(text) {
+                    *text = redacted;
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.redact_value(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.redact_value(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+/// Takes secrets out of a chunk; one that has none is passed on as it is.
+pub(super) fn push(stream: &mut RedactedStream, chunk: Bytes) -> Bytes {
+    match stream.push(&chunk) {
+        Cow::Borrowed(shown) if shown.len() == chunk.len() => chunk,
+        Cow::Borrowed(shown) => Bytes::copy_from_slice(shown),
+        Cow::Owned(shown) => shown.into(),
+    }
+}

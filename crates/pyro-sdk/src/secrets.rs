@@ -1,0 +1,242 @@
+//! Secrets on their way: from a request or a file of the host to the supervisor that will hold them, and from one supervisor to the next.
+
+use std::{collections::BTreeMap, io::Read as _, path::Path};
+
+use bytes::Bytes;
+use pyro_proto::{
+    error::ErrorKind,
+    v1::{SecretValue as Message, TakeSecretsRequest},
+};
+use pyro_secret::{SecretName, SecretValue, VALUE_BYTES_MAX};
+use pyro_store::{MachineId, SecretRecord, SecretSource, WorkspaceRecord, WorkspaceState};
+
+use crate::{
+    Workspace,
+    contract::{Secret, WorkspaceCreate},
+    error::{Cause, Error, Problem, Result},
+    exec::ANSWER_DEADLINE,
+    secret_text::LiteralSecret,
+    supervisor::Client,
+};
+
+/// Most secrets of a workspace.
+const SECRETS_MAX: usize = 64;
+/// Where a secret that stays outside is put unless something else is said.
+const DEFAULT_HEADER: &str = "authorization";
+
+/// Values by name, on their way.
+pub(crate) type Values = BTreeMap<String, SecretValue>;
+
+/// Returns what a new workspace's secrets are, and the values that were said.
+pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, Values)> {
+    let mut records: Vec<SecretRecord> = Vec::new();
+    let mut add = |name: &SecretName, source: SecretSource| {
+        if records.iter().any(|record| record.name == name.as_str()) {
+            return Err(Error::from(Problem::SecretTwice { name: name.to_string() }));
+        }
+        records.push(SecretRecord { name: name.to_string(), source, hosts: Vec::new(), header: None });
+        Ok(())
+    };
+    for secret in &request.secrets {
+        add(&secret.name, SecretSource::Literal)?;
+    }
+    for file in &request.secret_files {
+        let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+        add(&file.name, SecretSource::File(path))?;
+    }
+    if records.len() > SECRETS_MAX {
+        return Err(Problem::TooManySecrets { count: records.len(), maximum: SECRETS_MAX }.into());
+    }
+    for host in &request.secret_hosts {
+        let rule = host.host.to_string();
+        let rule = if rule.contains(':') { rule } else { format!("{rule}:443") };
+        meant(&mut records, host.name.as_ref(), "--secret-host")?.hosts.push(rule);
+    }
+    for header in &request.secret_headers {
+        meant(&mut records, header.name.as_ref(), "--secret-header")?.header = Some(header.header.clone());
+    }
+    for record in &mut records {
+        if record.stays_outside() {
+            if !request.network_policy.has_egress() {
+                return Err(Problem::RulesWithoutEgress { with_egress: "egress" }.into());
+            }
+            record.header.get_or_insert_with(|| DEFAULT_HEADER.to_owned());
+        } else if record.header.is_some() {
+            return Err(Problem::HeaderWithoutHost { name: record.name.clone() }.into());
+        }
+    }
+    Ok((records, said(&request.secrets)?))
+}
+
+/// Finds the secret that a host or a header belongs to.
+fn meant<'a>(records: &'a mut [SecretRecord], name: Option<&SecretName>, flag: &'static str) -> Result<&'a mut SecretRecord> {
+    let at = match name {
+        Some(name) => records.iter().position(|record| record.name == name.as_str()),
+        None if records.len() == 1 => Some(0),
+        None => return Err(Problem::SecretUnclear { flag }.into()),
+    };
+    match at {
+        Some(at) => Ok(&mut records[at]),
+        None => Err(Problem::NoSuchSecret { name: name.map(ToString::to_string).unwrap_or_default() }.into()),
+    }
+}
+
+/// Returns the values that a request says.
+pub(crate) fn said(secrets: &[LiteralSecret]) -> Result<Values> {
+    let value = |secret: &LiteralSecret| match &secret.value {
+        Some(value) => Ok((secret.name.to_string(), value.clone())),
+        None => Err(Error::from(Problem::SecretNotSaid { name: secret.name.to_string() })),
+    };
+    secrets.iter().map(value).collect()
+}
+
+/// Tells what is known of a workspace's secrets.
+pub(crate) fn describe(record: &WorkspaceRecord) -> Vec<Secret> {
+    let secret = |secret: &SecretRecord| Secret {
+        name: secret.name.clone(),
+        source_kind: source_kind(&secret.source).to_owned(),
+        hosts: secret.hosts.clone(),
+        header: secret.header.clone(),
+        available: record.state != WorkspaceState::Stopped || secret.source != SecretSource::Literal,
+    };
+    record.secrets.iter().map(secret).collect()
+}
+
+const fn source_kind(source: &SecretSource) -> &'static str {
+    match source {
+        SecretSource::Literal => "literal",
+        SecretSource::File(_) => "file",
+    }
+}
+
+/// Reads a secret's file. A line end at its end is not part of the secret: editors and `echo` leave one.
+fn read(name: &str, path: &Path) -> Result<SecretValue> {
+    let failed = |source| Error::from(Problem::Io { operation: "read the secret's file", path: path.to_owned(), source });
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // A pipe or a device could be read for ever.
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Problem::SecretUnusable { name: name.to_owned(), reason: "its path is no file".to_owned() }.into());
+    }
+    let mut bytes = Vec::with_capacity(VALUE_BYTES_MAX + 2);
+    file.take(VALUE_BYTES_MAX as u64 + 2).read_to_end(&mut bytes).map_err(failed)?;
+    let end = bytes.strip_suffix(b"\n").map_or(bytes.len(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest).len());
+    bytes.truncate(end);
+    SecretValue::from_bytes(bytes).map_err(|error| Problem::SecretUnusable { name: name.to_owned(), reason: error.to_string() }.into())
+}
+
+impl Workspace {
+    /// Gathers every secret's value: what is given now, files, then what the supervisor the workspace has now holds.
+    pub(crate) async fn gather_secrets(&self, record: &WorkspaceRecord, mut given: Values) -> Result<Values> {
+        if let Some(name) = given.keys().find(|name| !record.secrets.iter().any(|secret| secret.name == **name)) {
+            return Err(Error::from(Problem::NoSuchSecret { name: name.clone() }).about(self.label()));
+        }
+        for secret in &record.secrets {
+            if let SecretSource::File(path) = &secret.source
+                && !given.contains_key(&secret.name)
+            {
+                given.insert(secret.name.clone(), read(&secret.name, path).map_err(|error| error.about(self.label()))?);
+            }
+        }
+        let is_missing = |given: &Values, secret: &&SecretRecord| !given.contains_key(&secret.name);
+        if record.secrets.iter().any(|secret| is_missing(&given, &secret)) && record.state == WorkspaceState::Running {
+            for (name, value) in self.take_secrets(record).await? {
+                given.entry(name).or_insert(value);
+            }
+        }
+        let missing: Vec<String> =
+            record.secrets.iter().filter(|secret| is_missing(&given, secret)).map(|secret| secret.name.clone()).collect();
+        if missing.is_empty() {
+            return Ok(given);
+        }
+        Err(Error::from(Problem::SecretsUnavailable { workspace: self.label().to_owned(), names: missing }).about(self.label()))
+    }
+
+    async fn take_secrets(&self, record: &WorkspaceRecord) -> Result<Values> {
+        const OPERATION: &str = "take over the secrets of";
+        let call = |mut client: Client| async move { client.take_secrets(TakeSecretsRequest {}).await };
+        let mut secrets = self.ask(record, OPERATION, ANSWER_DEADLINE, call).await?;
+        let failed = |text: String| Error::workspace(OPERATION, self.label(), ErrorKind::MachineFailed, Cause::new(text));
+        let mut values = Values::new();
+        while let Some(secret) = secrets.message().await.map_err(|status| failed(status.message().to_owned()))? {
+            let value = SecretValue::from_bytes(secret.value.to_vec()).map_err(|error| failed(error.to_string()))?;
+            values.insert(secret.name, value);
+        }
+        Ok(values)
+    }
+
+    /// Gives secrets to a machine that will be asked to adopt the workspace.
+    pub(crate) async fn give_secrets(
+        &self,
+        operation: &'static str,
+        machine: &MachineId,
+        client: &mut Client,
+        secrets: &Values,
+    ) -> Result<()> {
+        for (name, value) in secrets {
+            let message = Message { name: name.clone(), value: Bytes::copy_from_slice(value.expose().as_bytes()) };
+            if let Err(status) = client.give_secret(message).await {
+                return Err(self.pyro().call_failed(machine, operation, self.label(), &status).await);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::NetworkPolicy;
+
+    fn request(secrets: &[&str], hosts: &[&str], headers: &[&str]) -> WorkspaceCreate {
+        WorkspaceCreate {
+            secrets: secrets.iter().map(|text| text.parse().unwrap()).collect(),
+            secret_hosts: hosts.iter().map(|text| text.parse().unwrap()).collect(),
+            secret_headers: headers.iter().map(|text| text.parse().unwrap()).collect(),
+            network_policy: NetworkPolicy::Egress,
+            ..WorkspaceCreate::new("debian:12".parse().unwrap())
+        }
+    }
+
+    #[test]
+    fn hosts_and_headers_find_their_secret() {
+        let (records, values) = planned(&request(&["A=1", "B=2"], &["B=api.example.com"], &["B=X-Key"])).unwrap();
+        assert_eq!(values.len(), 2);
+        assert!(!records[0].stays_outside());
+        assert_eq!((records[1].hosts.as_slice(), records[1].header.as_deref()), (&["api.example.com:443".to_owned()][..], Some("x-key")));
+        let (records, _) = planned(&request(&["A=1"], &["api.example.com:8443"], &[])).unwrap();
+        assert_eq!(
+            (records[0].hosts.as_slice(), records[0].header.as_deref()),
+            (&["api.example.com:8443".to_owned()][..], Some("authorization"))
+        );
+    }
+
+    #[test]
+    fn what_is_unclear_is_refused() {
+        for (secrets, hosts, headers) in [
+            (&["A=1", "A=2"][..], &[][..], &[][..]),
+            (&["A=1", "B=2"], &["api.example.com"], &[]),
+            (&["A=1"], &["C=api.example.com"], &[]),
+            (&["A=1"], &[], &["X-Key"]),
+            (&["A"], &[], &[]),
+        ] {
+            assert!(planned(&request(secrets, hosts, headers)).is_err(), "{secrets:?} {hosts:?} {headers:?}");
+        }
+        let offline = WorkspaceCreate { network_policy: NetworkPolicy::Off, ..request(&["A=1"], &["api.example.com"], &[]) };
+        assert!(planned(&offline).is_err());
+    }
+
+    #[test]
+    fn a_files_last_line_end_is_not_part_of_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for (content, value) in [("abc\n", "abc"), ("abc\r\n", "abc"), ("abc", "abc"), ("a\nb\n\n", "a\nb\n")] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(read("TOKEN", &path).unwrap().expose(), value);
+        }
+        for content in [vec![], b"\n".to_vec(), vec![0xff], vec![b'x'; VALUE_BYTES_MAX + 1]] {
+            std::fs::write(&path, content).unwrap();
+            assert!(read("TOKEN", &path).is_err());
+        }
+        assert!(read("TOKEN", folder.path()).is_err());
+    }
+}
