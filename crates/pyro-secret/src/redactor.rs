@@ -6,15 +6,15 @@
 //! ```
 //!
 //! The automaton is aho-corasick's uncompiled one, the only one whose states all patterns can be walked through; its own streaming search
-//! knows no overlapping matches and copies all that it is given. A pattern's byte costs some 30 bytes of memory, shared between patterns
-//! that begin alike. Those hold the values' bytes, too, and are freed without being wiped: a redactor lives in a process that holds the
+//! knows no overlapping matches and copies all that it is given. A pattern's byte costs some 50 bytes of memory (30 MB for a value of 64 KiB in
+//! all its forms; a usual one costs 30 KB). Those hold the values' bytes, too, and are freed without being wiped: a redactor lives in a process that holds the
 //! values anyway.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use aho_corasick::automaton::{Automaton, Prefilter, StateID};
+use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::noncontiguous::NFA;
 use aho_corasick::{Anchored, MatchKind};
 
@@ -25,8 +25,8 @@ use crate::value::SecretValue;
 /// What stands where a value stood.
 pub const REDACTED: &str = "[REDACTED]";
 
-/// The most bytes of patterns of one redactor: ten values of the longest kind in all their forms, or thousands of usual ones.
-pub const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most bytes of patterns of one redactor: half a dozen values of the longest kind in all their forms, or thousands of usual ones.
+pub const PATTERN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Replaces values in text. Clones share what was built. One without values copies nothing and looks at nothing.
 ///
@@ -86,6 +86,12 @@ impl Redactor {
         self.0.is_none()
     }
 
+    /// Returns the most bytes that a stream of this redactor ever holds back.
+    #[must_use]
+    pub fn held_bytes_max(&self) -> usize {
+        self.0.as_ref().map_or(0, |table| table.longest() - 1)
+    }
+
     /// Returns a fresh stream: chunks in, what may be shown of them out.
     #[must_use]
     pub fn stream(&self) -> RedactedStream {
@@ -131,6 +137,8 @@ struct Pattern {
 pub(crate) struct Table {
     automaton: NFA,
     start: StateID,
+    /// By byte: whether a pattern begins with it.
+    begins: [bool; 256],
     /// By state: how many bytes before it may be the beginning of a longer match.
     live: Vec<u32>,
     /// By pattern: which replacement.
@@ -154,12 +162,18 @@ impl Table {
         // `Standard` keeps every state below a match, which the leftmost kinds prune.
         let automaton = NFA::builder()
             .match_kind(MatchKind::Standard)
+            .prefilter(false)
             .build(patterns.iter().map(|pattern| &pattern.form[..]))
             .map_err(RedactorError::Build)?;
         let start = automaton.start_state(Anchored::No).map_err(|_| RedactorError::TooLarge)?;
+        let mut begins = [false; 256];
+        for pattern in &patterns {
+            begins[usize::from(pattern.form[0])] = true;
+        }
         let mut table = Self {
             automaton,
             start,
+            begins,
             live: Vec::new(),
             replacement_of: patterns.iter().map(|pattern| pattern.replacement).collect(),
             replacements,
@@ -221,8 +235,9 @@ impl Table {
             .map(|pattern| Found { length: self.automaton.pattern_len(pattern), replacement: self.replacement_of[pattern.as_usize()] })
     }
 
-    pub(crate) fn prefilter(&self) -> Option<&Prefilter> {
-        self.automaton.prefilter()
+    /// Returns whether a pattern begins with a byte.
+    pub(crate) fn begins(&self, byte: u8) -> bool {
+        self.begins[usize::from(byte)]
     }
 
     pub(crate) fn replacement(&self, index: usize) -> &[u8] {
