@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{AnswerBody, Refusal};
+use crate::departure::Departure;
 use crate::limits::{
     BUFFER_BYTES, CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_MAX,
     SUBSTITUTED_BYTES_MAX, TELL_TIMEOUT,
@@ -40,9 +41,17 @@ type Broken = Box<dyn Error + Send + Sync>;
 /// Two pipes that are to be joined.
 type Upgrades = (OnUpgrade, OnUpgrade);
 
-/// Serves a connection until either side is done with it. Dropping the future ends both sides.
+/// Serves a connection until either side is done with it, or the guest is gone. Dropping the future ends both sides.
 pub(crate) async fn serve(shared: Arc<Shared>, flow: OpenedFlow, host: Name, guest: UnixStream, upstream: TcpStream, tasks: Tasks) {
     let (tasks, _guard) = tasks.within();
+    let Ok(departure) = Departure::of(&guest) else { return };
+    tokio::select! {
+        () = serve_guest(shared, flow, host, guest, upstream, tasks) => {}
+        () = departure.happened() => {}
+    }
+}
+
+async fn serve_guest(shared: Arc<Shared>, flow: OpenedFlow, host: Name, guest: UnixStream, upstream: TcpStream, tasks: Tasks) {
     let gone = CancellationToken::new();
     let handshakes = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(&shared, &host, guest, upstream, &tasks, gone.clone()));
     let Ok(Some((stream, protocol, sender))) = handshakes.await else { return };

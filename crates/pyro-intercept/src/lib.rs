@@ -30,6 +30,7 @@ mod answer;
 mod authority;
 mod body;
 mod connection;
+mod departure;
 mod host;
 mod limits;
 mod proxy;

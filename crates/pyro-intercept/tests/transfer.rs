@@ -172,3 +172,31 @@ fn a_connection_ends_with_its_upstream_and_with_the_proxy() {
         while let Some(Ok(_)) = body.frame().await {}
     });
 }
+
+#[test]
+fn a_guest_that_is_gone_does_not_keep_its_upstream_busy() {
+    run(async {
+        let identity = Identity::new(HOST);
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+        // Answers nothing, and tells when it has been asked and when it has been left.
+        let server = Server::raw(&identity, move |mut stream| {
+            let sender = sender.clone();
+            async move {
+                while let Ok(1..) = stream.read(&mut [0; 4096]).await {
+                    let _ = sender.send("asked");
+                }
+                let _ = sender.send("left");
+            }
+        })
+        .await;
+        let world = World::with(server, &identity.authority_pem);
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", world.authority());
+        let mut stream = world.tls(&["http/1.1"]).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(told.recv().await, Some("asked"));
+        stream.shutdown().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(200), told.recv()).await.is_err(), "it waits for its answer");
+        drop(stream);
+        assert_eq!(told.recv().await, Some("left"));
+    });
+}
