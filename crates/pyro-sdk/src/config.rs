@@ -240,6 +240,13 @@ const KEYS: &[Key] = &[
         show: |configuration| configuration.settings.resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         set: |configuration, text| resolvers(text).map(|resolvers| configuration.settings.resolvers = resolvers),
     },
+    Key {
+        name: "certificates",
+        rule: "an absolute path is",
+        doc: "PEM file of certificate authorities to trust beside the host's: by guests with egress, and where secrets are sent to.",
+        show: |configuration| configuration.settings.certificates.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        set: |configuration, text| text.starts_with('/').then(|| configuration.settings.certificates = Some(text.into())),
+    },
 ];
 
 /// A name server by its address alone, or with a port.
@@ -263,6 +270,7 @@ struct File {
     command_output_max_bytes: Option<toml::Value>,
     workspace_output_max_bytes: Option<toml::Value>,
     resolvers: Option<toml::Value>,
+    certificates: Option<toml::Value>,
     #[serde(default)]
     network_groups: BTreeMap<NetworkGroup, Vec<NetworkRule>>,
 }
@@ -278,6 +286,7 @@ impl File {
             "command_output_max_bytes" => &self.command_output_max_bytes,
             "workspace_output_max_bytes" => &self.workspace_output_max_bytes,
             "resolvers" => &self.resolvers,
+            "certificates" => &self.certificates,
             _ => &None,
         };
         value.as_ref().map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
@@ -372,7 +381,7 @@ mod tests {
 
     #[test]
     fn every_key_can_be_set_in_the_file_and_by_variable() {
-        let values = ["'tcg'", "3", "20", "'/opt/qemu'", "61", "62", "63", "'192.0.2.1:53,[2001:db8::1]:5353'"];
+        let values = ["'tcg'", "3", "20", "'/opt/qemu'", "61", "62", "63", "'192.0.2.1:53,[2001:db8::1]:5353'", "'/etc/own.pem'"];
         let text: String = KEYS.iter().zip(values).map(|(key, value)| format!("{} = {value}\n", key.name)).collect();
         let configuration = resolve(&text, &[], Flags::default()).unwrap();
         for (configured, value) in configuration.values.iter().zip(values) {
@@ -394,7 +403,8 @@ mod tests {
     #[test]
     fn resolvers_are_addresses_with_or_without_a_port() {
         let configuration = resolve("resolvers = '192.0.2.1, 192.0.2.2:5353'", &[], Flags::default()).unwrap();
-        assert_eq!(configuration.values.last().unwrap().value, "192.0.2.1:53,192.0.2.2:5353");
+        let resolvers = configuration.values.iter().find(|value| value.key == "resolvers").unwrap();
+        assert_eq!(resolvers.value, "192.0.2.1:53,192.0.2.2:5353");
         assert!(resolve("resolvers = 'dns.example'", &[], Flags::default()).is_err());
         assert!(resolve("resolvers = '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4'", &[], Flags::default()).is_err());
     }

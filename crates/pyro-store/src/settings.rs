@@ -20,6 +20,9 @@ pub struct Settings {
     /// Resolvers that guests' questions are forwarded to; empty are the host's own.
     #[serde(default)]
     pub resolvers: Vec<std::net::SocketAddr>,
+    /// Certificate authorities to trust beside the host's, PEM: by guests with egress, and where secrets are sent to.
+    #[serde(default)]
+    pub certificates: Option<std::path::PathBuf>,
 }
 
 impl Default for Settings {
@@ -31,6 +34,7 @@ impl Default for Settings {
             retention: Retention::default(),
             stopped_ttl_seconds: 30 * 24 * 3600,
             resolvers: Vec::new(),
+            certificates: None,
         }
     }
 }

@@ -45,7 +45,7 @@ impl Supervisor {
             agent.attach(identity).await?;
             Vec::new()
         };
-        self.place_secrets(&record).await?;
+        self.place_secrets().await?;
         lock(&self.registry).adopt(&self.record.id, id)?;
         let set_once = self.workspace.set(id.clone()).is_ok();
         debug_assert!(set_once, "guarded by `adopting`");
@@ -62,9 +62,15 @@ impl Supervisor {
 
     /// Starts the network, and returns what makes the guest the workspace's.
     fn identity(self: &Arc<Self>, record: &WorkspaceRecord) -> HostResult<Identity> {
-        let network = self.start_network(record)?;
-        let certificates =
-            if network.is_some() && record.network_rules.host_certificates { Certificates::of_host() } else { Certificates::default() };
+        let outside = self.take_secrets(record)?;
+        let own = outside.as_ref().map(|outside| outside.certificate.clone());
+        let network = self.start_network(record, outside)?;
+        let host = network.is_some() && record.network_rules.host_certificates;
+        let certificates = if host { Certificates::of_host(self.settings().certificates.as_deref()) } else { Certificates::default() };
+        let certificates = match own {
+            Some(own) => certificates.and(&own),
+            None => certificates,
+        };
         let certificates = self.certificates.get_or_init(|| certificates).clone();
         Ok(Identity {
             hostname: hostname(record),

@@ -11,12 +11,12 @@ use pyro_proto::{
     v1::{EnvironmentVariable, ExecExit, SecretValue as Message, SecretVariable},
 };
 use pyro_secret::{RedactedStream, Redactor, SecretName, SecretValue};
-use pyro_store::{SecretRecord, WorkspaceRecord};
+use pyro_store::WorkspaceRecord;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::Supervisor;
+use super::{Supervisor, network::Outside};
 use crate::{
     error::{HostError, HostResult},
     lock,
@@ -25,17 +25,28 @@ use crate::{
 /// Most secrets of a workspace.
 const SECRETS_MAX: usize = 64;
 
+/// What the guest has instead of a value that stays outside.
+pub(super) type Placeholders = BTreeMap<SecretName, String>;
+
 /// What a workspace has.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     values: BTreeMap<SecretName, SecretValue>,
+    placeholders: Placeholders,
     redactor: Redactor,
 }
 
 impl Secrets {
-    fn new(values: BTreeMap<SecretName, SecretValue>) -> HostResult<Self> {
+    fn new(values: BTreeMap<SecretName, SecretValue>, placeholders: Placeholders) -> HostResult<Self> {
         let redactor = Redactor::new(values.values()).map_err(|error| HostError::Invalid { problem: error.to_string() })?;
-        Ok(Self { values, redactor })
+        Ok(Self { values, placeholders, redactor })
+    }
+
+    /// Returns what the guest has for a secret: its value, or what stands for it.
+    fn inside(&self, name: &str) -> Option<Bytes> {
+        let (name, value) = self.values.iter().find(|(known, _)| known.as_str() == name)?;
+        let text = self.placeholders.get(name).map_or_else(|| value.expose(), String::as_str);
+        Some(Bytes::copy_from_slice(text.as_bytes()))
     }
 }
 
@@ -69,31 +80,32 @@ impl Supervisor {
         Ok(receiver)
     }
 
-    /// Makes the secrets that were given the workspace's, and puts them into the guest.
-    pub(super) async fn place_secrets(&self, record: &WorkspaceRecord) -> HostResult<()> {
+    /// Makes the secrets that were given the workspace's. Returns what stands between it and the hosts they are sent to.
+    pub(super) fn take_secrets(&self, record: &WorkspaceRecord) -> HostResult<Option<Outside>> {
         let values = std::mem::take(&mut *lock(&self.given_secrets));
         if values.is_empty() && record.secrets.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(missing) = record.secrets.iter().find(|secret| !values.keys().any(|name| name.as_str() == secret.name)) {
             return Err(HostError::WrongState { problem: format!("the secret `{}` was not given", missing.name) });
         }
         // Neither this process nor a child of it leaves a core file from now on.
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-        for secret in &record.secrets {
-            let value = self.seen_inside(secret, &values);
-            self.agent()?.put_secret(Message { name: secret.name.clone(), value }).await?;
-        }
-        let secrets = Secrets::new(values)?;
-        let set_once = self.secrets.set(secrets).is_ok();
+        let outside = Outside::new(record, &values, self.settings().certificates.as_deref())?;
+        let placeholders = outside.as_ref().map(|outside| outside.placeholders.clone()).unwrap_or_default();
+        let set_once = self.secrets.set(Secrets::new(values, placeholders)?).is_ok();
         debug_assert!(set_once, "a machine is adopted once");
-        Ok(())
+        Ok(outside)
     }
 
-    /// Returns what stands in the guest for a secret.
-    fn seen_inside(&self, secret: &SecretRecord, values: &BTreeMap<SecretName, SecretValue>) -> Bytes {
-        let value = values.iter().find(|(name, _)| name.as_str() == secret.name).map(|(_, value)| value);
-        value.map(|value| Bytes::copy_from_slice(value.expose().as_bytes())).unwrap_or_default()
+    /// Puts the secrets into the guest.
+    pub(super) async fn place_secrets(&self) -> HostResult<()> {
+        let secrets = self.secrets();
+        for name in secrets.values.keys() {
+            let Some(value) = secrets.inside(name.as_str()) else { continue };
+            self.agent()?.put_secret(Message { name: name.to_string(), value }).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn secrets(&self) -> &Secrets {
@@ -103,11 +115,11 @@ impl Supervisor {
 
     /// Returns the variables by which a command gets secrets.
     pub(super) fn secret_variables(&self, wanted: &[SecretVariable]) -> HostResult<Vec<EnvironmentVariable>> {
-        let values = &self.secrets().values;
+        let secrets = self.secrets();
         let variable = |wanted: &SecretVariable| {
-            let value = values.iter().find(|(name, _)| name.as_str() == wanted.secret).map(|(_, value)| value);
+            let value = secrets.inside(&wanted.secret);
             let value = value.ok_or_else(|| HostError::NoSecret { name: wanted.secret.chars().take(64).collect() })?;
-            Ok(EnvironmentVariable { name: wanted.variable.clone(), value: Bytes::copy_from_slice(value.expose().as_bytes()) })
+            Ok(EnvironmentVariable { name: wanted.variable.clone(), value })
         };
         wanted.iter().map(variable).collect()
     }

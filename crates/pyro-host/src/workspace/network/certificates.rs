@@ -43,10 +43,14 @@ pub(in crate::workspace) struct Certificates {
 
 impl Certificates {
     /// Reads what the host's administrator added. What cannot be read is left out: a guest without it says so when it matters.
-    pub(in crate::workspace) fn of_host() -> Self {
+    /// `own` is a file that the configuration names.
+    pub(in crate::workspace) fn of_host(own: Option<&Path>) -> Self {
         let mut authorities = String::new();
         for folder in FOLDERS {
             collect(Path::new(folder), DEPTH_MAX, &mut authorities);
+        }
+        if let Some(text) = own.and_then(read) {
+            add(&text, &mut authorities);
         }
         Self::with_bundle(authorities)
     }
@@ -80,17 +84,22 @@ fn collect(folder: &Path, depth: usize, found: &mut String) {
                 collect(&path, depth - 1, found);
             }
         } else if let Some(text) = read(&path) {
-            for certificate in text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|begin| &part[begin..])) {
-                if certificate.ends_with(END) && (found.len() + certificate.len()) as u64 <= BYTES_MAX {
-                    found.push_str(certificate);
-                    found.push('\n');
-                }
-            }
+            add(&text, found);
         }
     }
 }
 
-fn read(path: &Path) -> Option<String> {
+/// Adds the certificates of a text, and nothing else of it: a key may stand beside them.
+fn add(text: &str, found: &mut String) {
+    for certificate in text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|begin| &part[begin..])) {
+        if certificate.ends_with(END) && (found.len() + certificate.len()) as u64 <= BYTES_MAX {
+            found.push_str(certificate);
+            found.push('\n');
+        }
+    }
+}
+
+pub(super) fn read(path: &Path) -> Option<String> {
     let status = std::fs::metadata(path).ok()?;
     if !status.is_file() || status.len() > BYTES_MAX {
         return None;

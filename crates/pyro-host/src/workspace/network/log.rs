@@ -7,6 +7,7 @@ use pyro_egress::{
     End, Event, Events, QuestionOutcome,
     policy::{Name, Protocol, Refusal, Rule},
 };
+use pyro_intercept::SecretUse;
 use pyro_store::WorkspaceId;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -27,27 +28,43 @@ const ADDRESSES_MAX: usize = 16;
 
 type Entry = Map<String, Value>;
 
+/// Where entries come from.
+pub(super) struct Sources {
+    pub(super) events: Events,
+    /// Where secrets stay outside: their uses.
+    pub(super) uses: Option<mpsc::Receiver<SecretUse>>,
+    /// Whom to tell when everything has been written.
+    pub(super) flushes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
 /// Writes down what happens until the stack has ended.
-pub(super) async fn keep(
-    supervisor: Weak<Supervisor>,
-    workspace: WorkspaceId,
-    mut events: Events,
-    mut flushes: mpsc::Receiver<oneshot::Sender<()>>,
-) {
+pub(super) async fn keep(supervisor: Weak<Supervisor>, workspace: WorkspaceId, sources: Sources) {
+    let Sources { mut events, mut uses, mut flushes } = sources;
     let mut allowance = Allowance::new();
     let mut lost_before = 0;
     loop {
         let mut entries = Vec::new();
         let mut flush = None;
+        let next_use = async {
+            match &mut uses {
+                Some(uses) => uses.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut ended = false;
         tokio::select! {
             first = events.next() => match first {
                 Some(first) => {
                     entries.push(entry(&first));
                     tokio::time::sleep(BATCH_PAUSE).await;
                 }
-                None => return,
+                None => ended = true,
             },
+            Some(used) = next_use => entries.push(secret_entry(&used)),
             Some(done) = flushes.recv() => flush = Some(done),
+        }
+        while let Some(used) = uses.as_mut().and_then(|uses| uses.try_recv().ok()) {
+            entries.push(secret_entry(&used));
         }
         // Who wants to see everything gets what was there when it asked, and it may be more than a batch.
         while (flush.is_some() || entries.len() < BATCH_MAX)
@@ -69,6 +86,9 @@ pub(super) async fn keep(
         if let Some(done) = flush {
             // Whoever asked may have gone.
             let _ = done.send(());
+        }
+        if ended {
+            return;
         }
     }
 }
@@ -161,6 +181,16 @@ fn stamped(event: &str, detail: Value) -> Entry {
     entry.insert("event".to_owned(), event.into());
     entry.insert("at_ms".to_owned(), now_ms().into());
     entry
+}
+
+fn secret_entry(used: &SecretUse) -> Entry {
+    stamped(
+        "secret",
+        json!({
+            "flow": used.flow.0, "secret": used.secret.as_str(), "name": used.host.to_string(), "method": used.method, "path": used.path,
+            "status": used.status,
+        }),
+    )
 }
 
 fn entry(event: &Event) -> Entry {

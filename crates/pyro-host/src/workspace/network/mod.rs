@@ -6,6 +6,7 @@
 
 mod certificates;
 mod log;
+mod proxy;
 mod resolvers;
 
 use std::{
@@ -33,7 +34,7 @@ use tokio::{
 };
 use tonic::Status;
 
-pub(super) use self::certificates::Certificates;
+pub(super) use self::{certificates::Certificates, proxy::Outside};
 use super::{EndReason, Supervisor, log_line};
 use crate::{
     error::{Doing as _, HostError, HostResult},
@@ -66,17 +67,22 @@ pub(super) struct Network {
 
 impl Supervisor {
     /// Starts the network of a machine with a card for its workspace; returns how the guest is to set the card up.
-    pub(super) fn start_network(self: &Arc<Self>, record: &WorkspaceRecord) -> HostResult<Option<GuestNetwork>> {
+    pub(super) fn start_network(self: &Arc<Self>, record: &WorkspaceRecord, outside: Option<Outside>) -> HostResult<Option<GuestNetwork>> {
         let Some(socket) = lock(&self.card).take() else { return Ok(None) };
         // A machine with a card for a workspace that may not use it: nobody is behind the card.
         if !record.network_policy.has_egress() {
             return Ok(None);
         }
+        let (interceptor, uses) = match outside {
+            Some(Outside { interceptor, uses, .. }) => (Some(interceptor), Some(uses)),
+            None => (None, None),
+        };
         let configuration = Configuration {
             guest_mac: MacAddress(NETWORK_CARD),
             mtu_bytes: NETWORK_MTU_BYTES,
             resolvers: resolvers::of_host(&self.settings().resolvers),
             caps: caps(),
+            interceptor,
             ..Configuration::default()
         };
         let guest = GuestNetwork {
@@ -89,7 +95,8 @@ impl Supervisor {
         let (handle, events) = pyro_egress::start(asynchronous(socket)?, configuration, policy).map_err(HostError::network)?;
         self.arguments.dirs.network_log(&record.id).prepare()?;
         let (flushes, flush_requests) = mpsc::channel(8);
-        let keeper = tokio::spawn(log::keep(Arc::downgrade(self), record.id.clone(), events, flush_requests));
+        let keeper =
+            tokio::spawn(log::keep(Arc::downgrade(self), record.id.clone(), log::Sources { events, uses, flushes: flush_requests }));
         let network =
             Network { handle, own: tokio::sync::Mutex::new(own), learning: AtomicUsize::new(0), keeper: Mutex::new(Some(keeper)), flushes };
         let set_once = self.network.set(network).is_ok();

@@ -1,0 +1,70 @@
+//! Secrets that stay outside: a proxy that ends TLS for the hosts they are sent to, with an authority of this supervisor's own.
+//!
+//! The guest trusts the authority, whose key is in this process alone and never written; another machine of the workspace has another one.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use pyro_egress::Interceptor;
+use pyro_intercept::{Authority, DEFAULT_HEADER, HostPattern, Proxy, Roots, SecretUse, Substitution, placeholder};
+use pyro_secret::{SecretName, SecretValue};
+use pyro_store::WorkspaceRecord;
+use tokio::sync::mpsc;
+
+use super::{super::secrets::Placeholders, certificates::read};
+use crate::error::{HostError, HostResult};
+
+/// Uses that wait to be written down; a request whose use cannot be is not sent.
+const USES_WAITING: usize = 256;
+
+/// What stands between a workspace and the hosts its secrets are sent to.
+#[derive(Debug)]
+pub(in crate::workspace) struct Outside {
+    pub(super) interceptor: Arc<dyn Interceptor>,
+    pub(super) uses: mpsc::Receiver<SecretUse>,
+    /// The authority's certificate, for the guest.
+    pub(in crate::workspace) certificate: String,
+    /// What the guest has instead of each value.
+    pub(in crate::workspace) placeholders: Placeholders,
+}
+
+impl Outside {
+    /// Makes the proxy for a workspace's secrets that stay outside; `None` when all go in.
+    pub(in crate::workspace) fn new(
+        record: &WorkspaceRecord,
+        values: &BTreeMap<SecretName, SecretValue>,
+        own: Option<&Path>,
+    ) -> HostResult<Option<Self>> {
+        let failed = |error: &dyn std::error::Error| {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            HostError::Invalid { problem: format!("{error}{cause}") }
+        };
+        let mut substitutions = Vec::new();
+        let mut placeholders = Placeholders::new();
+        for secret in record.secrets.iter().filter(|secret| secret.stays_outside()) {
+            let Some((name, value)) = values.iter().find(|(name, _)| name.as_str() == secret.name) else { continue };
+            let stand_in = placeholder(name).map_err(|error| failed(&error))?;
+            let header = match &secret.header {
+                Some(header) => header.parse().map_err(|error| failed(&error))?,
+                None => DEFAULT_HEADER,
+            };
+            for host in &secret.hosts {
+                let host: HostPattern = host.parse().map_err(|error| failed(&error))?;
+                let substitution = Substitution::new(name.clone(), stand_in.clone(), value.clone(), host, header.clone());
+                substitutions.push(substitution.map_err(|error| failed(&error))?);
+            }
+            placeholders.insert(name.clone(), stand_in);
+        }
+        if substitutions.is_empty() {
+            return Ok(None);
+        }
+        let authority = Authority::new(&format!("Pyro workspace {}", record.id)).map_err(|error| failed(&error))?;
+        let certificate = authority.certificate_pem();
+        let (sender, uses) = mpsc::channel(USES_WAITING);
+        let mut roots = Roots::of_host().map_err(|error| failed(&error))?;
+        if let Some(pem) = own.and_then(read) {
+            roots.add_pem(pem.as_bytes()).map_err(|error| failed(&error))?;
+        }
+        let proxy = Proxy::new(authority, substitutions, roots, sender).map_err(|error| failed(&error))?;
+        Ok(Some(Self { interceptor: Arc::new(proxy), uses, certificate, placeholders }))
+    }
+}
