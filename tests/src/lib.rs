@@ -13,6 +13,7 @@ mod shell;
 mod small_disk;
 mod tmux;
 mod tools;
+pub mod world;
 
 pub use clients::{HttpServer, clients, node, player, pyro, python, repository};
 pub use home::{Home, finish};

@@ -43,6 +43,18 @@ pub(crate) fn pool() -> &'static Path {
     })
 }
 
+/// Has the pool hold a template with a network card, too.
+pub(crate) fn with_network() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let (home, binary) = (pool(), binary());
+        let _lock = FileLock::acquire(&home.join("lock")).expect("the pool can be locked");
+        let arguments = ["run", ENVIRONMENT, "--mem-mib", MEM_MIB, "--network", "--", "true"];
+        let output = command(&binary, home).env("PYRO_STANDBY", "0").args(arguments).output().expect("pyro starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    });
+}
+
 /// Has the pool hold another environment.
 pub(crate) fn pull(environment: &str) {
     let (home, binary) = (pool(), binary());

@@ -1,0 +1,105 @@
+//! What the world's web servers answer, over HTTP/1.1 and HTTP/2, in the clear and not.
+//!
+//! `/` greets with the name asked for and the version spoken · `/echo` sends back what was posted · `/bytes/N` is N bytes · `/slow` comes in
+//! pieces · `/dns-query` is a resolver · an upgrade to WebSocket echoes messages.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
+};
+
+use super::names::Names;
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// The pieces of `/slow`, and the pause between two.
+const SLOW: (u64, std::time::Duration) = (5, std::time::Duration::from_millis(200));
+/// Bodies are made of pieces of this length.
+const PIECE_BYTES: usize = 64 << 10;
+
+pub(super) async fn respond(mut request: Request<Incoming>, names: Names) -> Result<Response<Body>, Infallible> {
+    if let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) {
+        let accepted = derive_accept_key(key.as_bytes());
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            if let Ok(upgraded) = upgrade.await {
+                echo_messages(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await).await;
+            }
+        });
+        let mut response = Response::new(whole(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade"), (header::SEC_WEBSOCKET_ACCEPT, &accepted)] {
+            response.headers_mut().insert(name, value.parse().expect("it is plain text"));
+        }
+        return Ok(response);
+    }
+    let path = request.uri().path().to_owned();
+    let body = match path.split('/').nth(1) {
+        Some("echo") => collected(request).await.map(whole),
+        Some("bytes") => path.rsplit('/').next().and_then(|count| count.parse().ok()).map(counted),
+        Some("slow") => Some(slow()),
+        Some("dns-query") => collected(request).await.and_then(|question| names.answer(&question, true).pop()).map(whole),
+        _ => Some(whole(format!("hello from {} by {:?}\n", host(&request), request.version()))),
+    };
+    Ok(body.map_or_else(
+        || {
+            let mut response = Response::new(whole(""));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            response
+        },
+        Response::new,
+    ))
+}
+
+fn host(request: &Request<Incoming>) -> String {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().host().or(header).unwrap_or("nobody").to_owned()
+}
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed()
+}
+
+async fn collected(request: Request<Incoming>) -> Option<Bytes> {
+    request.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
+}
+
+/// A body whose length is not announced.
+fn counted(count: usize) -> Body {
+    let bytes = Bytes::from(counted_bytes(count));
+    let pieces = (0..count).step_by(PIECE_BYTES).map(move |start| Ok(Frame::data(bytes.slice(start..count.min(start + PIECE_BYTES)))));
+    BodyExt::boxed(StreamBody::new(stream::iter(pieces)))
+}
+
+/// Returns the bytes of `/bytes/COUNT`: each piece begins with its number, so that a client can tell them apart.
+pub(super) fn counted_bytes(count: usize) -> Vec<u8> {
+    let numbered = |number: usize| format!("{number:08}").into_bytes().into_iter().chain(std::iter::repeat(b'x')).take(PIECE_BYTES);
+    (0..count.div_ceil(PIECE_BYTES)).flat_map(numbered).take(count).collect()
+}
+
+fn slow() -> Body {
+    let pieces = stream::iter(0..SLOW.0).then(|number| async move {
+        tokio::time::sleep(SLOW.1).await;
+        Ok(Frame::data(Bytes::from(format!("piece {number}\n"))))
+    });
+    BodyExt::boxed(StreamBody::new(Box::pin(pieces)))
+}
+
+async fn echo_messages(mut messages: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) {
+    while let Some(Ok(message)) = messages.next().await {
+        if (message.is_text() || message.is_binary()) && messages.send(message).await.is_err() {
+            return;
+        }
+    }
+}
