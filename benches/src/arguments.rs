@@ -43,6 +43,8 @@ pub(crate) enum Section {
     TimeTravel,
     /// A web server in the guest, reached through a published port
     Ports,
+    /// The way out of a guest, against QEMU's own user network
+    Network,
     /// The MCP server, against the SDK
     Mcp,
     /// Sizes, and what is paid once
@@ -52,7 +54,7 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Create,
         Self::Lab,
         Self::Exec,
@@ -60,6 +62,7 @@ impl Section {
         Self::Files,
         Self::TimeTravel,
         Self::Ports,
+        Self::Network,
         Self::Mcp,
         Self::Footprint,
         Self::Idle,

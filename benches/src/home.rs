@@ -146,8 +146,13 @@ impl Home {
 
     /// Returns the root file system the guests have, for peers.
     pub(crate) async fn root_image(&self) -> Result<PathBuf> {
+        Ok(self.environment_folder().await?.join("root.ext4"))
+    }
+
+    /// Returns the folder of the guests' environment.
+    pub(crate) async fn environment_folder(&self) -> Result<PathBuf> {
         let environment = self.pyro.inspect_environment(ENVIRONMENT.parse()?).await?;
-        Ok(Path::new(&environment.folder.context("the environment is built")?).join("root.ext4"))
+        Ok(environment.folder.context("the environment is built")?.into())
     }
 
     /// Returns `pyro ARGUMENTS` in this home.

@@ -1,6 +1,7 @@
 //! `make bench`: measures Pyro beside its peers and prints what it finds. It asserts nothing: a missed target is a line of the table.
 
 mod arguments;
+mod bare;
 mod bed;
 mod command;
 mod home;

@@ -68,6 +68,11 @@ impl Peers {
         Ok(peers)
     }
 
+    /// Returns the guests' root file system as a folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns every way to run `/bin/true` once; each was tried.
     pub(crate) async fn one_shots(&self) -> Vec<OneShot> {
         let root = self.root.to_string_lossy().into_owned();

@@ -9,6 +9,7 @@ pub(crate) enum Unit {
     Milliseconds,
     MegabytesPerSecond,
     RequestsPerSecond,
+    ConnectionsPerSecond,
     Mebibytes,
     PercentOfOneCore,
     /// Of two figures taken right after each other.
@@ -19,7 +20,7 @@ impl Unit {
     /// Tells whether the tail worth knowing is that of the small values.
     pub(crate) const fn more_is_better(self) -> bool {
         match self {
-            Self::MegabytesPerSecond | Self::RequestsPerSecond => true,
+            Self::MegabytesPerSecond | Self::RequestsPerSecond | Self::ConnectionsPerSecond => true,
             Self::Milliseconds | Self::Mebibytes | Self::PercentOfOneCore | Self::Ratio => false,
         }
     }
@@ -29,6 +30,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::MegabytesPerSecond => "MB/s",
             Self::RequestsPerSecond => "requests/s",
+            Self::ConnectionsPerSecond => "connections/s",
             Self::Mebibytes => "MiB",
             Self::PercentOfOneCore => "% of a core",
             Self::Ratio => "times",

@@ -7,6 +7,7 @@ mod footprint;
 mod idle;
 mod lab;
 mod mcp;
+mod network;
 mod ports;
 mod stream;
 mod time_travel;
@@ -76,6 +77,7 @@ async fn measure(arguments: &Arguments, run: &Path) -> Result<()> {
             Section::Files => files::measure(&bench, &mut report).await?,
             Section::TimeTravel => time_travel::measure(&bench, &mut report).await?,
             Section::Ports => ports::measure(&bench, &mut report).await?,
+            Section::Network => network::measure(&bench, &mut report).await?,
             Section::Mcp => mcp::measure(&bench, &mut report).await?,
             Section::Footprint => footprint::measure(&bench, &mut report).await?,
             Section::Idle => idle::measure(&bench, &mut report).await?,
