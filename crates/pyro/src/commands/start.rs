@@ -6,7 +6,7 @@ use pyro_sdk::contract::{Operation as _, WorkspaceStart};
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  pyro workspace start api\n  TOKEN=… pyro workspace start api --secret TOKEN")]
+#[command(after_long_help = "Examples:\n  pyro workspace start api\n  pyro workspace start api --secret TOKEN   # of the variable TOKEN")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: WorkspaceStart,
