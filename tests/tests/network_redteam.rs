@@ -32,7 +32,11 @@ fn nothing_that_root_puts_on_its_card_gets_out() {
     // The card still works, and what came before it has been dealt with.
     guest.meets("tcp 203.0.113.9 7 <hello> => got <hello>\ntcp 10.0.0.5 8000 => ECONNREFUSED");
     world.settle();
-    let allowed = |packet: &Packet| packet.destination == OUTSIDE && packet.port == 7 || packet.destination == ROUTER;
+    // A thousand datagrams push out each other's sockets; what comes back too late the host's own kernel answers, unreachable (1, 3).
+    let allowed = |packet: &Packet| match packet.destination {
+        OUTSIDE => matches!((packet.protocol, packet.port), (6 | 17, 7) | (1, 3)),
+        destination => destination == ROUTER,
+    };
     let out: Vec<_> = world.watch().packets_but_to(&[]).into_iter().filter(|packet| !allowed(packet)).collect();
     assert_eq!(out, [], "these came over the wire");
     world.watch().assert_nothing_strange();

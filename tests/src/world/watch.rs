@@ -23,6 +23,9 @@ use crate::eventually;
 const PACKETS_MAX: usize = 200_000;
 /// What the kernel keeps until it is read.
 const BUFFER_BYTES: usize = 32 << 20;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 
@@ -35,7 +38,7 @@ pub struct Packet {
     pub destination: Ipv4Addr,
     /// Number of its protocol.
     pub protocol: u8,
-    /// Its destination port, or 0 where there is none.
+    /// Its destination port, the type of an ICMP message, or 0.
     pub port: u16,
 }
 
@@ -139,7 +142,10 @@ fn read(packet: &[u8]) -> Option<Packet> {
     let header = packet.first_chunk::<20>()?;
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     let behind = packet.get(usize::from(header[0] & 0xf) * 4..)?;
-    let has_ports = matches!(header[9], 6 | 17);
-    let port = behind.get(2..4).filter(|_| has_ports).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
+    let port = match header[9] {
+        ICMP => behind.first().map_or(0, |kind| u16::from(*kind)),
+        TCP | UDP => behind.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]])),
+        _ => 0,
+    };
     Some(Packet { source: address(12), destination: address(16), protocol: header[9], port })
 }
