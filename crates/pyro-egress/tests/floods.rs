@@ -146,7 +146,10 @@ fn a_guest_that_never_stops_sending_is_not_obeyed_before_its_owner() {
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    assert!(world.counters().foreign > 0);
+    // Its frames may be on their way still.
+    while world.counters().foreign == 0 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

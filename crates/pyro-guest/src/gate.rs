@@ -148,9 +148,9 @@ impl Gate {
 
     /// Thaws everything and lets nobody in any more.
     pub(crate) fn close(&self) {
-        self.release();
+        // Closed before it is thawed: whoever waits for the thaw must not slip in.
         self.lock().closed = true;
-        self.changed.notify_all();
+        self.release();
     }
 
     /// Waits until everybody who was in is out; returns whether they are.

@@ -292,7 +292,7 @@ impl Stack {
         });
     }
 
-    /// Applies a new policy to all associations. Returns how many it ended.
+    /// Ends all associations: the machine has gone.
     pub(super) fn part_associations(&mut self) {
         let open: Vec<FlowId> = self.associations.by_id.keys().copied().collect();
         for id in open {
@@ -300,6 +300,7 @@ impl Stack {
         }
     }
 
+    /// Applies a new policy to all associations. Returns how many it ended.
     pub(super) fn rejudge_associations(&mut self) -> usize {
         let mut refused = Vec::new();
         for (id, association) in &self.associations.by_id {

@@ -82,6 +82,7 @@ pub struct NetworkAnswer {
 /// Run a command with egress open, and tell the narrowest allow-list it needed
 ///
 /// Needs a policy with `egress`. Other rules come back when the command ends. Addresses that are refused unless they are named stay refused.
+/// The command's exit code is the exit code.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -145,6 +146,8 @@ pub struct NetworkEntry {
 }
 
 /// Check that network logs are whole: no entry changed, taken out or put in
+///
+/// On the command line the exit code is 1 when one is not. A newest hash that is kept elsewhere proves everything before it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

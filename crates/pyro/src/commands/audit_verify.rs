@@ -12,9 +12,7 @@ use crate::{
 const NOT_WHOLE: u8 = 1;
 
 #[derive(Debug, Args)]
-#[command(
-    after_long_help = "Examples:\n  pyro audit verify\n  pyro audit verify api --json\n\nExits with 1 when a log is not whole. A newest hash that is kept elsewhere proves everything before it."
-)]
+#[command(after_long_help = "Examples:\n  pyro audit verify\n  pyro audit verify api --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     request: AuditVerify,

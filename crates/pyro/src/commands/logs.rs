@@ -47,7 +47,7 @@ impl FromArgMatches for Cut {
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace logs api\n  pyro workspace logs api --sequence 3\n  pyro workspace logs api --sequence 3 --stdout-offset 65536 --json\n  pyro workspace logs api --network --tail 50"
+    after_long_help = "Examples:\n  pyro workspace logs api\n  pyro workspace logs api --sequence 3 --stdout-offset 65536 --json\n  pyro workspace logs api --network --tail 50"
 )]
 pub(crate) struct Arguments {
     // Before the request: what is parsed takes its values away.

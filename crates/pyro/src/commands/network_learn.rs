@@ -14,7 +14,7 @@ pub(crate) const STATUS_NAME: &str = "network-learn";
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro network learn api -- pip install -r requirements.txt\n  pyro network learn api --group packages -- sh -c 'apt-get update && apt-get install -y jq'\n\nThe command's output comes as it is written; the rules follow on standard output when it has ended. Its exit code is the exit code."
+    after_long_help = "Examples:\n  pyro network learn api -- pip install -r requirements.txt\n  pyro network learn api --group packages -- sh -c 'apt-get update && apt-get install -y jq'"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

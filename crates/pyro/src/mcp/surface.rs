@@ -77,7 +77,7 @@ impl Mode {
     const fn fields(self) -> &'static [&'static str] {
         match self {
             Self::ReproFix | Self::Inspect => &[],
-            Self::ColdStart => &["network_policy"],
+            Self::ColdStart => &["network_policy", "allow_hosts"],
             Self::ReviewEval => &["snapshot", "against"],
         }
     }

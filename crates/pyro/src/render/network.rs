@@ -43,7 +43,8 @@ pub(crate) fn network_log(answer: &LogsAnswer) -> String {
 
 fn detail(entry: &NetworkEntry) -> String {
     let text = |key: &str| entry.detail.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned));
-    let mut words: Vec<String> = ["protocol", "destination", "question_type", "method", "name", "path", "status"].into_iter().filter_map(text).collect();
+    let mut words: Vec<String> =
+        ["protocol", "destination", "question_type", "method", "name", "path", "status"].into_iter().filter_map(text).collect();
     let labelled = [
         ("outcome", "", ""),
         ("secret", "secret ", ""),
