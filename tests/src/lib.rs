@@ -4,6 +4,7 @@
 //! from a pool shared by all tests of a target folder: their files never change, and a home gets them as hard links. A home that goes
 //! out of scope deletes its workspaces and then looks for anything left: a process or a socket is a failed test.
 
+mod canary;
 mod clients;
 mod home;
 mod mcp;
@@ -15,6 +16,7 @@ mod tmux;
 mod tools;
 pub mod world;
 
+pub use canary::Canary;
 pub use clients::{HttpServer, clients, node, player, pyro, python, repository};
 pub use home::{Home, finish};
 pub use mcp::McpClient;

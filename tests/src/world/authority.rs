@@ -13,6 +13,8 @@ use tokio_rustls::rustls::{
 
 /// The name that a server goes by when its client names none.
 const NAMELESS: &str = "nameless.test";
+/// Servers below this name sign for themselves.
+const UNTRUSTED: &str = ".untrusted.test";
 
 #[derive(Debug, Clone)]
 pub(super) struct Authority {
@@ -49,7 +51,9 @@ impl ResolvesServerCert for Authority {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().unwrap_or(NAMELESS).to_owned();
         let key = KeyPair::generate().ok()?;
-        let certificate = CertificateParams::new(vec![name]).ok()?.signed_by(&key, &self.issuer).ok()?;
+        let untrusted = name.ends_with(UNTRUSTED);
+        let parameters = CertificateParams::new(vec![name]).ok()?;
+        let certificate = if untrusted { parameters.self_signed(&key) } else { parameters.signed_by(&key, &self.issuer) }.ok()?;
         let key = any_supported_type(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()))).ok()?;
         Some(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
     }

@@ -35,6 +35,7 @@ use serde_json::Value;
 
 pub use names::{Answer, Names};
 pub use servers::{ECHO_PORT, SILENT_PORT, SPEAKS_FIRST_PORT};
+pub use service::Received;
 pub use watch::{Packet, Watch};
 
 use crate::{Home, eventually, pool};
@@ -75,6 +76,7 @@ pub struct World {
     _here: namespace::Stay,
     names: Names,
     seen: Arc<Mutex<Vec<SocketAddrV4>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     watch: Watch,
     reached: Arc<AtomicUsize>,
     authority: authority::Authority,
@@ -107,12 +109,14 @@ impl World {
         let names = Names::default();
         let seen: Arc<Mutex<Vec<SocketAddrV4>>> = Arc::default();
         let authority = authority::Authority::new();
-        let servers = servers::Servers::start(&world, names.clone(), Arc::clone(&seen), &authority);
+        let library = service::Library { names: names.clone(), received: Arc::default() };
+        let received = Arc::clone(&library.received);
+        let servers = servers::Servers::start(&world, library, Arc::clone(&seen), &authority);
         let watch = Watch::start(&world);
         let here = host.enter();
         let reached = Arc::new(AtomicUsize::new(0));
         serve_host(&reached);
-        let world = Self { _here: here, names, seen, watch, reached, authority, _servers: servers, _sides: [host, world] };
+        let world = Self { _here: here, names, seen, received, watch, reached, authority, _servers: servers, _sides: [host, world] };
         greet(OUTSIDE);
         world.seen.lock().expect("servers do not panic").clear();
         world.watch.forget();
@@ -141,6 +145,12 @@ impl World {
     #[must_use]
     pub fn connections(&self) -> Vec<SocketAddrV4> {
         self.seen.lock().expect("servers do not panic").clone()
+    }
+
+    /// Returns the requests that came to the world's web servers since this was asked last.
+    #[must_use]
+    pub fn take_requests(&self) -> Vec<Received> {
+        std::mem::take(&mut self.received.lock().expect("servers do not panic"))
     }
 
     /// Returns how often a server of the host itself was reached.

@@ -24,7 +24,7 @@ use super::{
     authority::Authority,
     names::Names,
     namespace::{Side, move_to},
-    service,
+    service::{self, Library},
 };
 
 /// TCP and UDP: sends back what comes; by TCP, when the client has finished, ends with `bye`.
@@ -48,7 +48,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn start(world: &Side, names: Names, seen: Seen, authority: &Authority) -> Self {
+    pub(super) fn start(world: &Side, library: Library, seen: Seen, authority: &Authority) -> Self {
         let (end, ended) = oneshot::channel();
         let (ready, running) = mpsc::channel();
         let acceptor = TlsAcceptor::from(authority.server());
@@ -57,7 +57,7 @@ impl Servers {
             move_to(&namespace);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
             runtime.block_on(async {
-                serve_all(names, seen, acceptor).await;
+                serve_all(library, seen, acceptor).await;
                 ready.send(()).expect("the starter waits");
                 // Whether told to or the teller is gone.
                 drop(ended.await);
@@ -77,7 +77,7 @@ impl Drop for Servers {
     }
 }
 
-async fn serve_all(names: Names, seen: Seen, acceptor: TlsAcceptor) {
+async fn serve_all(library: Library, seen: Seen, acceptor: TlsAcceptor) {
     tcp(ECHO_PORT, &seen, |stream| echo(stream, false)).await;
     tcp(SPEAKS_FIRST_PORT, &seen, |stream| echo(stream, true)).await;
     tcp(SILENT_PORT, &seen, |stream| async move {
@@ -86,22 +86,23 @@ async fn serve_all(names: Names, seen: Seen, acceptor: TlsAcceptor) {
     })
     .await;
     for port in HTTP_PORTS {
-        let names = names.clone();
-        tcp(port, &seen, move |stream| http(stream, names.clone())).await;
+        let library = library.clone();
+        tcp(port, &seen, move |stream| http(stream, library.clone())).await;
     }
     for port in HTTPS_PORTS {
-        let (names, acceptor) = (names.clone(), acceptor.clone());
+        let (library, acceptor) = (library.clone(), acceptor.clone());
         tcp(port, &seen, move |stream| {
-            let (names, acceptor) = (names.clone(), acceptor.clone());
+            let (library, acceptor) = (library.clone(), acceptor.clone());
             async move {
                 // A client that hangs up or trusts nobody is no concern of a server.
                 if let Ok(stream) = acceptor.accept(stream).await {
-                    http(stream, names).await;
+                    http(stream, library).await;
                 }
             }
         })
         .await;
     }
+    let names = library.names;
     let by_stream = names.clone();
     tcp(DNS_PORT, &seen, move |stream| dns_by_stream(stream, by_stream.clone())).await;
     udp(DNS_PORT, move |question| names.answer(question, false)).await;
@@ -158,8 +159,8 @@ async fn echo(mut stream: TcpStream, speaks_first: bool) {
     }
 }
 
-async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, names: Names) {
-    let respond = service_fn(move |request| service::respond(request, names.clone()));
+async fn http(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, library: Library) {
+    let respond = service_fn(move |request| service::respond(request, library.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // A client that has said all it has to say still listens.
     builder.http1().half_close(true);

@@ -1,9 +1,12 @@
 //! What the world's web servers answer, over HTTP/1.1 and HTTP/2, in the clear and not.
 //!
-//! `/` greets with the name asked for and the version spoken · `/echo` sends back what was posted · `/bytes/N` is N bytes · `/slow` comes in
-//! pieces · `/dns-query` is a resolver · an upgrade to WebSocket echoes messages.
+//! `/` greets with the name asked for and the version spoken · `/echo` sends back what was posted · `/headers` the headers that came ·
+//! `/bytes/N` is N bytes · `/slow` comes in pieces · `/dns-query` is a resolver · an upgrade to WebSocket echoes messages.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, stream};
@@ -28,7 +31,45 @@ const SLOW: (u64, std::time::Duration) = (5, std::time::Duration::from_millis(20
 /// Bodies are made of pieces of this length.
 const PIECE_BYTES: usize = 64 << 10;
 
-pub(super) async fn respond(mut request: Request<Incoming>, names: Names) -> Result<Response<Body>, Infallible> {
+/// A request that came to one of the world's web servers.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The host it was for, as it says itself.
+    pub host: String,
+    /// Its path.
+    pub path: String,
+    /// Names, in lower case, and values of its headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Received {
+    fn of(request: &Request<Incoming>) -> Self {
+        let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        Self { host: host(request), path: request.uri().path().to_owned(), headers }
+    }
+
+    /// Returns the values of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    fn lines(&self) -> String {
+        self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    }
+}
+
+/// What all servers answer from, and where they note what came.
+#[derive(Debug, Clone)]
+pub(super) struct Library {
+    pub(super) names: Names,
+    pub(super) received: Arc<Mutex<Vec<Received>>>,
+}
+
+pub(super) async fn respond(mut request: Request<Incoming>, library: Library) -> Result<Response<Body>, Infallible> {
+    let received = Received::of(&request);
+    library.received.lock().expect("readers do not panic").push(received.clone());
     if let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) {
         let accepted = derive_accept_key(key.as_bytes());
         let upgrade = hyper::upgrade::on(&mut request);
@@ -44,13 +85,14 @@ pub(super) async fn respond(mut request: Request<Incoming>, names: Names) -> Res
         }
         return Ok(response);
     }
-    let path = request.uri().path().to_owned();
+    let path = received.path.clone();
     let body = match path.split('/').nth(1) {
         Some("echo") => collected(request).await.map(whole),
+        Some("headers") => Some(whole(received.lines())),
         Some("bytes") => path.rsplit('/').next().and_then(|count| count.parse().ok()).map(counted),
         Some("slow") => Some(slow()),
-        Some("dns-query") => collected(request).await.and_then(|question| names.answer(&question, true).pop()).map(whole),
-        _ => Some(whole(format!("hello from {} by {:?}\n", host(&request), request.version()))),
+        Some("dns-query") => collected(request).await.and_then(|question| library.names.answer(&question, true).pop()).map(whole),
+        _ => Some(whole(format!("hello from {} by {:?}\n", received.host, request.version()))),
     };
     Ok(body.map_or_else(
         || {

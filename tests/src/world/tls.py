@@ -1,4 +1,5 @@
 # What a guest meets by TLS. Arguments: the world's certificate, then tries: ADDRESS PORT NAME|- PROTOCOLS PATH HOST, one line each.
+# The path /ws is a WebSocket that echoes.
 import socket, ssl, sys
 
 def exactly(stream, count):
@@ -28,6 +29,16 @@ def http(stream, host, path):
         data += more
     return data.partition(b"\r\n\r\n")[2].decode()
 
+def ws(stream, host, path):
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    stream.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{upgrade}\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += exactly(stream, 1)
+    text = b"hello"
+    stream.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+    return head[9:12].decode() + " " + exactly(stream, exactly(stream, 2)[1]).decode()
+
 def attempt(address, port, name, protocols, path, host):
     context = ssl.create_default_context(cafile=sys.argv[1])
     context.set_alpn_protocols(protocols.split(","))
@@ -36,7 +47,8 @@ def attempt(address, port, name, protocols, path, host):
     with socket.create_connection((address, int(port)), timeout=10) as plain:
         with context.wrap_socket(plain, server_hostname=None if name == "-" else name) as stream:
             protocol = stream.selected_alpn_protocol()
-            return f"{protocol} {(h2 if protocol == 'h2' else http)(stream, host, path)}"
+            speak = h2 if protocol == "h2" else ws if path == "/ws" else http
+            return f"{protocol} {speak(stream, host, path)}"
 
 for line in sys.argv[2:]:
     try:
