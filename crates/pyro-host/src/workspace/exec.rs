@@ -61,8 +61,8 @@ impl Supervisor {
         let record = self.workspace_record()?;
         let argv: Vec<String> = start.argv.iter().map(|argument| self.redact(&String::from_utf8_lossy(argument)).into_owned()).collect();
         start.env.extend(self.secret_variables(&std::mem::take(&mut start.secret_env))?);
-        let cwd = if start.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&start.cwd).into_owned() };
-        let sequence = lock(&self.registry).begin_command(&workspace, &argv, &cwd)?;
+        let cwd = if start.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&start.cwd) };
+        let sequence = lock(&self.registry).begin_command(&workspace, &argv, &self.redact(&cwd))?;
         let deadline = (start.timeout_ms > 0).then(|| Duration::from_millis(start.timeout_ms) + TIMEOUT_GRACE);
         let (guest, guest_input) = mpsc::channel(8);
         let wants_stdin = start.stdin;
@@ -79,7 +79,8 @@ impl Supervisor {
             Ok(output) => output,
             Err(error) => {
                 lock(&self.running).remove(&sequence);
-                let end = CommandEnd { failure: Some(error.to_string()), ..CommandEnd::default() };
+                let failure = self.redact(&error.to_string()).into_owned();
+                let end = CommandEnd { failure: Some(failure), ..CommandEnd::default() };
                 lock(&self.registry).end_command(&workspace, sequence, &end)?;
                 return Err(error);
             }

@@ -24,6 +24,8 @@ use crate::{
 
 /// Most secrets of a workspace.
 const SECRETS_MAX: usize = 64;
+/// The shortest value that is looked for in what a caller has written: a shorter one stands in ordinary text by chance.
+const TELLING_BYTES_MIN: usize = 6;
 
 /// What the guest has instead of a value that stays outside.
 pub(super) type Placeholders = BTreeMap<SecretName, String>;
@@ -143,6 +145,20 @@ impl Supervisor {
         failure.message = self.redact(&failure.message).into_owned();
         failure.causes = failure.causes.iter().map(|cause| self.redact(cause).into_owned()).collect();
         failure
+    }
+
+    /// Finds a secret whose value is written out in a text of a value.
+    pub(super) fn secret_in(&self, value: &Value) -> Option<&SecretName> {
+        match value {
+            Value::String(text) => {
+                let mut secrets = self.secrets().values.iter();
+                let is_in = |value: &SecretValue| value.expose().len() >= TELLING_BYTES_MIN && text.contains(value.expose());
+                secrets.find(|(_, value)| is_in(value)).map(|(name, _)| name)
+            }
+            Value::Array(values) => values.iter().find_map(|value| self.secret_in(value)),
+            Value::Object(fields) => fields.values().find_map(|value| self.secret_in(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+        }
     }
 
     /// Takes secrets out of every text of a value.

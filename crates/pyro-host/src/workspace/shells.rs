@@ -123,12 +123,12 @@ impl Supervisor {
             return Err(HostError::TooMany { what: "open shells", maximum: SHELLS_MAX });
         }
         let secret_variables = self.secret_variables(&request.secret_env)?;
-        let cwd = if request.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&request.cwd).into_owned() };
+        let cwd = if request.cwd.is_empty() { "/workspace".into() } else { String::from_utf8_lossy(&request.cwd) };
         let record = ShellRecord {
             number: 0,
             command: self.redact(&request.command).into_owned(),
-            cwd,
-            user: request.user.clone(),
+            cwd: self.redact(&cwd).into_owned(),
+            user: self.redact(&request.user).into_owned(),
             columns: columns(size),
             rows: rows(size),
             opened_at_ms: now_ms(),
@@ -160,7 +160,7 @@ impl Supervisor {
             Err(error) => {
                 let reason = error.to_string();
                 self.forget_shell(&workspace, number, None, Some(&reason));
-                Err(error)
+                Err(HostError::PassedOn { source: self.redact_failure(error.to_failure()) })
             }
         }
     }
@@ -254,7 +254,8 @@ impl Supervisor {
         if self.is_ending() {
             return;
         }
-        match lock(&self.registry).end_shell(workspace, number, exit_code, reason) {
+        let reason = reason.map(|reason| self.redact(reason));
+        match lock(&self.registry).end_shell(workspace, number, exit_code, reason.as_deref()) {
             Ok(forgotten) => {
                 for number in forgotten {
                     drop(std::fs::remove_dir_all(shell_ring(&self.arguments.dirs, workspace, number)));

@@ -96,7 +96,7 @@ impl Driver {
                     self.began(&workspace);
                     self.attend(&workspace, process, ready_deadline, &mut control).await
                 }
-                Err(error) => End::Lost(error.to_string()),
+                Err(error) => End::Lost(self.supervisor.redact(&error.to_string()).into_owned()),
             };
             let lost = matches!(end, End::Lost(_)) && self.record.pid.is_some();
             if self.supervisor.is_ending() || lost && self.supervisor.is_about_to_end().await {

@@ -55,6 +55,12 @@ impl Supervisor {
         if spec.argv.first().is_none_or(String::is_empty) {
             return Err(HostError::Invalid { problem: "a service needs a program: give at least one argument after `--`".into() });
         }
+        // What it is started with is kept in the registry, so that it can be started again, and secrets are not.
+        if let Some(secret) = self.secret_in(&serde_json::from_str(&request.spec).map_err(|error| invalid(&error))?) {
+            let problem =
+                format!("what it is started with holds the value of the secret `{secret}`: hand that over by `--secret-env {secret}`");
+            return Err(HostError::Invalid { problem });
+        }
         // A name nobody knows fails before anything is changed.
         for (secret, _) in &spec.secret_env {
             self.secret_variables(&[SecretVariable { secret: secret.clone(), variable: String::new() }])?;
