@@ -134,7 +134,7 @@ impl Pyro {
                 workspace_id,
                 commands: commands.iter().map(CommandEntry::from).collect(),
                 output: None,
-                entries: Vec::new(),
+                entries: None,
             });
         };
         let command = workspace.command(sequence).await?;
@@ -142,7 +142,7 @@ impl Pyro {
             (None, None) => workspace.head_and_tail(&command, request.max_output_bytes).await?,
             (stdout, stderr) => workspace.page(&command, stdout, stderr, request.max_output_bytes).await?,
         };
-        Ok(LogsAnswer { workspace_id, commands: vec![CommandEntry::from(&command)], output: Some(output), entries: Vec::new() })
+        Ok(LogsAnswer { workspace_id, commands: vec![CommandEntry::from(&command)], output: Some(output), entries: None })
     }
 }
 

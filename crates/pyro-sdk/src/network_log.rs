@@ -21,7 +21,7 @@ impl Pyro {
             let after = after.unwrap_or_else(|| newest.saturating_sub(count_wanted));
             let (entries, _) = pyro.dirs().network_log(&id).read(after, usize::try_from(count_wanted).unwrap_or(usize::MAX))?;
             let entries = entries.into_iter().filter_map(entry).collect();
-            Ok(LogsAnswer { workspace_id: id.to_string(), commands: Vec::new(), output: None, entries })
+            Ok(LogsAnswer { workspace_id: id.to_string(), commands: Vec::new(), output: None, entries: Some(entries) })
         })
         .await
     }

@@ -162,8 +162,8 @@ pub struct LogsAnswer {
     /// Output, when one command was asked for
     pub output: Option<LogOutput>,
     /// Of the network, when it was asked for
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub entries: Vec<NetworkEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<Vec<NetworkEntry>>,
 }
 
 /// Output of one command as it is kept on the host.

@@ -65,8 +65,10 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let request = arguments.request;
     let Some(sequence) = request.sequence.filter(|_| !arguments.json) else {
         let answer = request.call(&pyro, &context.observer()).await?;
-        let network = !answer.entries.is_empty();
-        context.printer.answer(&answer, |answer| if network { render::network_log(answer) } else { render::journal(answer) })?;
+        context.printer.answer(&answer, |answer| match &answer.entries {
+            Some(entries) => render::network_log(entries),
+            None => render::journal(answer),
+        })?;
         return Ok(0);
     };
     let offsets = [request.stdout_offset, request.stderr_offset];

@@ -1,6 +1,6 @@
 //! What a workspace may reach, and what it did.
 
-use pyro_sdk::contract::{AuditAnswer, LogsAnswer, NetworkAnswer, NetworkEntry};
+use pyro_sdk::contract::{AuditAnswer, NetworkAnswer, NetworkEntry};
 use serde_json::Value;
 
 use super::{plain, table::columns};
@@ -32,12 +32,9 @@ pub(crate) fn network(answer: &NetworkAnswer) -> String {
     format!("{}{rest}\n", columns(&rows))
 }
 
-pub(crate) fn network_log(answer: &LogsAnswer) -> String {
-    let rows: Vec<Vec<String>> = answer
-        .entries
-        .iter()
-        .map(|entry| vec![format!("#{}", entry.sequence), entry.at.clone(), entry.event.clone(), detail(entry)])
-        .collect();
+pub(crate) fn network_log(entries: &[NetworkEntry]) -> String {
+    let rows: Vec<Vec<String>> =
+        entries.iter().map(|entry| vec![format!("#{}", entry.sequence), entry.at.clone(), entry.event.clone(), detail(entry)]).collect();
     columns(&rows)
 }
 
