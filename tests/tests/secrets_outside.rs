@@ -120,6 +120,9 @@ fn a_secret_that_stays_outside_is_sent_to_its_host_in_its_header_and_nowhere_els
     let fork = home.pyro(&["workspace", "fork", &workspace, "--json"]).ok().json();
     let fork = Guest { home: &home, workspace: fork["forks"][0]["workspace_id"].as_str().expect("it has an id").to_owned() };
     arrives(&fork, canary.text());
+    // Processes that go on in the copy know what stands for the value.
+    let stand_in = |of: &str| home.pyro(&["workspace", "exec", of, "--secret-env", "TOKEN", "--", "sh", "-c", "echo $TOKEN"]).ok().text();
+    assert_eq!(stand_in(&fork.workspace), stand_in(&workspace));
     let _ = home.pyro(&["workspace", "delete", &fork.workspace]).ok();
     let _ = home.pyro(&["workspace", "reset", &workspace]).ok();
     arrives(&guest, canary.text());

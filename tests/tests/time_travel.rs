@@ -106,12 +106,12 @@ fn a_live_snapshot_brings_processes_back_where_they_were() {
     let w = home.create(&[]);
     let counter = "i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo tick $i; sleep 0.1; done";
     let started = home.pyro(&["workspace", "exec", &w, "--detach", "--", "sh", "-c", counter]).ok().text();
-    eventually("it counts", 10, || home.sh(&w, "cat /dev/shm/count 2>/dev/null || echo 0").parse::<u64>().is_ok_and(|count| count > 3));
+    eventually("it counts", 60, || home.sh(&w, "cat /dev/shm/count 2>/dev/null || echo 0").parse::<u64>().is_ok_and(|count| count > 3));
     let _ = home.sh(&w, "echo disk > /workspace/file; echo memory > /dev/shm/note");
     let made = home.pyro(&["workspace", "snapshot", "create", &w, "live", "--live", "--json"]).ok().json();
     assert_eq!((&made["kind"], &made["may_hold_secrets"]), (&"live".into(), &true.into()), "{made}");
     let at: u64 = home.sh(&w, "cat /dev/shm/count").parse().expect("a number");
-    eventually("it goes on counting", 10, || home.sh(&w, "cat /dev/shm/count").parse::<u64>().is_ok_and(|count| count > at + 20));
+    eventually("it goes on counting", 60, || home.sh(&w, "cat /dev/shm/count").parse::<u64>().is_ok_and(|count| count > at + 20));
     let late: u64 = home.sh(&w, "cat /dev/shm/count").parse().expect("a number");
     let _ = home.sh(&w, "rm /workspace/file /dev/shm/note");
     for _ in 0..2 {

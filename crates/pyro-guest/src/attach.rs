@@ -155,7 +155,7 @@ impl<'a> Attachment<'a> {
         move_in().map_err(|source| AttachError::MoveIn { source })?;
         self.name_files("");
         self.name_resolver("");
-        certificates::trust(Path::new("/"), self.certificates, self.certificate_bundle);
+        self.trust();
         workspace.tidy(leftovers);
         Ok(Mounted { changes, workspace })
     }
@@ -165,8 +165,6 @@ impl<'a> Attachment<'a> {
         for (file, _, contents) in self.names() {
             std::fs::write(file, contents).map_err(|source| AttachError::Identity { action: "rewrite the files that name it", source })?;
         }
-        // Its resolver is the one it had: every machine's gateway has the same address.
-        certificates::trust(Path::new("/"), self.certificates, self.certificate_bundle);
         Ok(())
     }
 
@@ -176,6 +174,11 @@ impl<'a> Attachment<'a> {
         let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         let machine_id = format!("{}\n", self.machine_id);
         [("/run/pyro/machine-id", "/etc/machine-id", machine_id), ("/run/pyro/hosts", "/etc/hosts", hosts)]
+    }
+
+    /// Trusts what the request names, instead of what the machine it is a copy of trusted. Writes to the root, which must not be frozen.
+    pub(crate) fn trust(&self) {
+        certificates::trust(Path::new("/"), self.certificates, self.certificate_bundle);
     }
 
     /// Covers the files that name the machine with ones in memory, so that neither disk holds a copy's identity. Returns what was covered.

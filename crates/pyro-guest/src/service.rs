@@ -152,6 +152,7 @@ impl Inner {
         let attachment = Attachment::parse(request)?;
         attachment.wake().and_then(|()| attachment.rename()).map_err(|error| Failure::new(ErrorKind::Io, &error))?;
         workspace.gate.release();
+        attachment.trust();
         Ok(self.executor.commands.unfinished())
     }
 

@@ -157,7 +157,7 @@ pub(crate) enum HostError {
         port: u16,
     },
     /// A command asks for a secret that the workspace does not have.
-    #[error("the workspace has no secret `{name}`")]
+    #[error("the workspace has no secret `{name}`; `pyro workspace status` lists those it has")]
     NoSecret {
         /// What was asked for.
         name: String,

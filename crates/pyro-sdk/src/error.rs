@@ -93,6 +93,8 @@ pub(crate) enum Problem {
     SecretNotSaid { name: String },
     #[error("the secret `{name}` cannot be used: {reason}")]
     SecretUnusable { name: String, reason: String },
+    #[error("workspace `{workspace}` runs already, with the secrets it has")]
+    SecretsWhileRunning { workspace: String },
     #[error("secrets of workspace `{workspace}` are unavailable: {}", names.join(", "))]
     SecretsUnavailable { workspace: String, names: Vec<String> },
     #[error("a workspace has at most {maximum} network rules, this would make {count}")]
@@ -271,7 +273,8 @@ impl Error {
             | Problem::ShellEnded { .. }
             | Problem::NoPublishedPorts { .. }
             | Problem::NoEgress { .. }
-            | Problem::SecretsUnavailable { .. } => ErrorKind::WrongState,
+            | Problem::SecretsUnavailable { .. }
+            | Problem::SecretsWhileRunning { .. } => ErrorKind::WrongState,
             Problem::RulesWithoutEgress { .. }
             | Problem::NothingToAllow
             | Problem::SecretTwice { .. }

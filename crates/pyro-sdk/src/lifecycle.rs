@@ -323,6 +323,9 @@ impl Workspace {
     pub async fn start(&self, secrets: &[LiteralSecret], observer: &Observer) -> Result<WorkspaceStatus> {
         let record = self.record().await?;
         if record.state == WorkspaceState::Running {
+            if !secrets.is_empty() {
+                return Err(Error::from(Problem::SecretsWhileRunning { workspace: self.label().to_owned() }).about(self.label()));
+            }
             return self.status().await;
         }
         let values = self.gather_secrets(&record, secrets::said(secrets)?).await?;

@@ -1,6 +1,6 @@
 //! Secrets on their way: from a request or a file of the host to the supervisor that will hold them, and from one supervisor to the next.
 
-use std::{collections::BTreeMap, io::Read as _, path::Path};
+use std::{collections::BTreeMap, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use bytes::Bytes;
 use pyro_proto::{
@@ -34,7 +34,7 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
         if records.iter().any(|record| record.name == name.as_str()) {
             return Err(Error::from(Problem::SecretTwice { name: name.to_string() }));
         }
-        records.push(SecretRecord { name: name.to_string(), source, hosts: Vec::new(), header: None });
+        records.push(SecretRecord { name: name.to_string(), source, hosts: Vec::new(), header: None, placeholder: None });
         Ok(())
     };
     for secret in &request.secrets {
@@ -61,6 +61,7 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
                 return Err(Problem::RulesWithoutEgress { with_egress: "egress" }.into());
             }
             record.header.get_or_insert_with(|| DEFAULT_HEADER.to_owned());
+            record.placeholder = Some(format!("pyro-secret-{}-{}", record.name, pyro_store::random_hex(32)));
         } else if record.header.is_some() {
             return Err(Problem::HeaderWithoutHost { name: record.name.clone() }.into());
         }
@@ -112,8 +113,9 @@ const fn source_kind(source: &SecretSource) -> &'static str {
 /// Reads a secret's file. A line end at its end is not part of the secret: editors and `echo` leave one.
 fn read(name: &str, path: &Path) -> Result<SecretValue> {
     let failed = |source| Error::from(Problem::Io { operation: "read the secret's file", path: path.to_owned(), source });
-    let file = std::fs::File::open(path).map_err(failed)?;
-    // A pipe or a device could be read for ever.
+    // Opening a pipe would wait for its other end, and a device could be read for ever.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::File::options().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(Problem::SecretUnusable { name: name.to_owned(), reason: "its path is no file".to_owned() }.into());
     }
@@ -238,5 +240,8 @@ mod tests {
             assert!(read("TOKEN", &path).is_err());
         }
         assert!(read("TOKEN", folder.path()).is_err());
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(read("TOKEN", &pipe).is_err());
     }
 }

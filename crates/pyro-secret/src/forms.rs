@@ -9,12 +9,17 @@ use crate::value::SecretValue;
 /// The shortest value whose encodings are looked for. Those of shorter ones are a few characters that ordinary text holds by chance.
 const ENCODED_VALUE_BYTES_MIN: usize = 6;
 
+/// The shortest line of a value that is looked for by itself, as programs show it that number or indent lines. That of a key has 64 or more.
+const LINE_BYTES_MIN: usize = 16;
+/// What lines begin with that say what kind of text theirs is (RFC 7468): no secret.
+const ARMOUR: &str = "-----";
+
 /// One form; wiped when dropped.
 pub(crate) type Form = Zeroizing<Vec<u8>>;
 
 /// Returns every form of a value, each once, none empty.
 ///
-/// Without its trailing line ends (as `$(cat …)` gives it), with line ends as terminals write them, and, for values that are long enough,
+/// Its longer lines by themselves, in lower case, without its trailing line ends (as `$(cat …)` gives it), with line ends as terminals write them, and, for values that are long enough,
 /// as JSON, in a URL, and in base64 at each of the three places within a group of three bytes at which it may begin: the last are how
 /// `user:value` shows in HTTP's basic authentication.
 pub(crate) fn forms(value: &SecretValue) -> Vec<Form> {
@@ -35,6 +40,13 @@ pub(crate) fn forms(value: &SecretValue) -> Vec<Form> {
             add(json(raw));
             add(percent(raw));
             base64_forms(raw, &mut add);
+            // As a name of a host comes back.
+            add(raw.to_ascii_lowercase().into_bytes());
+        }
+        if raw.contains('\n') {
+            for line in raw.lines().map(str::trim).filter(|line| line.len() >= LINE_BYTES_MIN && !line.starts_with(ARMOUR)) {
+                add(line.as_bytes().to_vec());
+            }
         }
     }
     forms
@@ -107,6 +119,21 @@ mod tests {
         check("a b", &["a b"]);
         check("\n", &["\n", "\r\n"]);
         check("a\nb\n", &["a\nb\n", "a\r\nb\r\n", "a\nb", "a\r\nb"]);
+    }
+
+    #[test]
+    fn lines_are_looked_for_by_themselves_but_not_what_says_their_kind() {
+        let value =
+            SecretValue::new("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\nshort\n-----END PRIVATE KEY-----\n".to_owned()).unwrap();
+        let is_form = |text: &str| forms(&value).iter().any(|form| form.as_slice() == text.as_bytes());
+        assert!(is_form("MC4CAQAwBQYDK2VwBCIEIA"));
+        assert!(!is_form("short") && !is_form("-----BEGIN PRIVATE KEY-----"));
+    }
+
+    #[test]
+    fn a_value_is_looked_for_as_the_name_of_a_host_gives_it_back() {
+        let value = SecretValue::new("AbCdEf-TokenQ7".to_owned()).unwrap();
+        assert!(forms(&value).iter().any(|form| form.as_slice() == b"abcdef-tokenq7"));
     }
 
     #[test]

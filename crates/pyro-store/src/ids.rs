@@ -17,7 +17,8 @@ pub struct IdError {
 }
 
 /// Returns `count` random hexadecimal digits from the kernel.
-pub(crate) fn random_hex(count: usize) -> String {
+#[must_use]
+pub fn random_hex(count: usize) -> String {
     let mut bytes = vec![0u8; count.div_ceil(2)];
     let mut filled = 0;
     while filled < bytes.len() {

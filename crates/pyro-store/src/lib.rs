@@ -26,7 +26,7 @@ pub use dirs::Dirs;
 pub use error::{StoreError, StoreResult};
 pub use files::{remove_if_present, write_atomically};
 pub use host_facts::{boot_id, file_identity};
-pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, ServiceName, SnapshotName, WorkspaceId, WorkspaceName};
+pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, ServiceName, SnapshotName, WorkspaceId, WorkspaceName, random_hex};
 pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
 pub use lock::{FileLock, MachineLock};
 pub use network_log::{ChainEnd, ChainFault, NetworkLog, Verified};

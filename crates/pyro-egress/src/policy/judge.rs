@@ -73,6 +73,16 @@ pub struct Policy {
     only_allowed: bool,
 }
 
+/// Linux connects what is dialled as 0.0.0.0 to the loopback: no rule that names it can have meant that.
+const fn is_this_host(address: Ipv4Addr) -> bool {
+    address.octets()[0] == 0
+}
+
+fn refused_by_default(class: AddressClass, address: Ipv4Addr, port: Option<u16>) -> Refusal {
+    let reason = Reason::AddressClass(class);
+    if is_this_host(address) { Refusal::final_word(reason) } else { Refusal::until(reason, Rule::for_address(address, port)) }
+}
+
 impl Policy {
     /// Returns the policy of these rules; their order does not matter. One allow rule makes it an allow-list.
     #[must_use]
@@ -138,9 +148,7 @@ impl Policy {
             return Err(Refusal::final_word(Reason::Denied(rule.clone())));
         }
         match self.default_refusal(address) {
-            Some(class) if !self.allow.iter().any(|rule| self.opens(rule, address)) => {
-                Err(Refusal::until(Reason::AddressClass(class), Rule::for_address(address, None)))
-            }
+            Some(class) if !self.allow.iter().any(|rule| self.opens(rule, address)) => Err(refused_by_default(class, address, None)),
             _ => Ok(()),
         }
     }
@@ -168,7 +176,7 @@ impl Policy {
                 .clone()
                 .find(|rule| self.opens(rule, address))
                 .map(|rule| Grant::Address(rule.clone()))
-                .ok_or_else(|| Refusal::until(Reason::AddressClass(class), Rule::for_address(address, port)));
+                .ok_or_else(|| refused_by_default(class, address, port));
         }
         if !self.is_allow_list() {
             return Ok(Grant::Open);
@@ -207,6 +215,12 @@ impl Policy {
         if let Some(rule) = shown.iter().find_map(|name| self.denying(name, Some(port))) {
             return Err(Refusal::final_word(Reason::Denied(rule.clone())));
         }
+        // Where names are denied, a handshake that shows none could be for one of them.
+        let hides = matches!(visible, VisibleName::Tls { server_name: None, .. });
+        let names_denied = self.deny.iter().any(|rule| rule.network().is_none() && rule.covers_port(Some(port)));
+        if *grant == Grant::Open && hides && names_denied {
+            return Err(Refusal::until(Reason::NameNotVisible, Rule::for_address(address, Some(port))));
+        }
         let Grant::Name { name, .. } = grant else { return Ok(shown.first().cloned()) };
         let by_address = |reason| Err(Refusal::until(reason, Rule::for_address(address, Some(port))));
         match visible {
@@ -241,6 +255,9 @@ impl Policy {
 
     // Whether an allow rule was written with the refused address in mind.
     fn opens(&self, rule: &Rule, address: Ipv4Addr) -> bool {
+        if is_this_host(address) {
+            return false;
+        }
         let Some(network) = rule.network().filter(|network| network.contains(address)) else { return false };
         match refused_class(address) {
             // All of 127.0.0.0/8 is the host, so a rule for some of it means the host.

@@ -238,3 +238,26 @@ proptest! {
         prop_assert!(with.is_err() || without.is_ok());
     }
 }
+
+#[test]
+fn no_rule_opens_what_linux_takes_for_the_loopback() {
+    for allowed in ["0.0.0.0", "0.0.0.0/8", "0.0.0.0:80", "0.0.0.0/0"] {
+        let policy = Policy::new(vec![allowed.parse().unwrap()], Vec::new(), []);
+        let refusal = policy.judge_dial(Protocol::Tcp, Ipv4Addr::UNSPECIFIED, Some(80), &[]).unwrap_err();
+        assert_eq!(refusal.suggestion, None, "{allowed}");
+        assert!(policy.judge_answer(Ipv4Addr::UNSPECIFIED).is_err(), "{allowed}");
+    }
+}
+
+#[test]
+fn where_a_name_is_denied_a_handshake_must_show_one() {
+    let address = Ipv4Addr::new(203, 0, 113, 5);
+    let hidden = VisibleName::Tls { server_name: None, encrypted: false };
+    let open = Policy::default();
+    assert!(open.judge_visible(&Grant::Open, address, 443, &hidden).is_ok());
+    let denying = Policy::new(Vec::new(), vec!["evil.example:443".parse().unwrap()], []);
+    assert!(denying.judge_visible(&Grant::Open, address, 443, &hidden).is_err());
+    assert!(denying.judge_visible(&Grant::Open, address, 8443, &hidden).is_ok());
+    let named = Grant::Address("203.0.113.5".parse().unwrap());
+    assert!(denying.judge_visible(&named, address, 443, &hidden).is_ok());
+}

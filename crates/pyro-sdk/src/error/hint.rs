@@ -42,7 +42,7 @@ impl Error {
             }
             Problem::RulesWithoutEgress { with_egress } => Some(format!("add `--network-policy {with_egress}`")),
             Problem::NoNetworkGroup { known, .. } if known.is_empty() => Some(
-                "add it to config.toml, which `pyro config path` names: `[network_groups]`, then `NAME = [\"host.example:443\"]`; `pyro network learn` finds out what belongs into it".to_owned(),
+                "add it to `config.toml` (in `~/.config/pyro`, or in `config` below `PYRO_HOME`): `[network_groups]`, then `NAME = [\"host.example:443\"]`; `pyro network learn` finds out what belongs into it".to_owned(),
             ),
             Problem::NoNetworkGroup { known, .. } => Some(format!("config.toml has {known}")),
             Problem::TooManyNetworkRules { .. } => Some("wildcards and networks cover many hosts with one rule: `*.example.org`, `203.0.113.0/24`".to_owned()),
@@ -57,6 +57,7 @@ impl Error {
                     flags.join(" ")
                 ))
             }
+            Problem::SecretsWhileRunning { workspace } => Some(format!("stop it first: `pyro workspace stop {workspace}`")),
             Problem::SecretTwice { .. } => Some("give each secret once, by `--secret` or by `--secret-file`".to_owned()),
             Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 1 byte to 64 KiB".to_owned()),
             Problem::TooManySecrets { .. } => Some("put several into one file, and give that with `--secret-file`".to_owned()),

@@ -93,6 +93,9 @@ pub struct SecretRecord {
     /// The header of requests to them in which it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
+    /// What the guest has instead of the value, where that stays outside. A copy has the same, since its processes know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<String>,
 }
 
 impl SecretRecord {

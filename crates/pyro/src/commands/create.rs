@@ -7,7 +7,7 @@ use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api --seed-path .\n  pyro workspace create debian:12 --label team=web --network-policy egress --allow-host '*.example.org:443'\n  pyro workspace create debian:12 --network-policy egress --secret TOKEN --secret-host api.example.com   # of the variable TOKEN"
+    after_long_help = "Examples:\n  pyro workspace create debian:12 --name api --seed-path .\n  pyro workspace create debian:12 --label team=web --network-policy egress --allow-host api.example.com:443\n  pyro workspace create debian:12 --network-policy egress --secret TOKEN --secret-host api.example.com   # of the variable TOKEN"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

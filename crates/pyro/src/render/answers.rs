@@ -1,7 +1,7 @@
 //! Answers as people read them.
 
 use pyro_sdk::contract::{
-    Check, CheckStatus, CommandEntry, CommandState, DiskUse, EnvironmentAnswer, EnvironmentListAnswer, LogsAnswer, PrunedItem,
+    Check, CheckStatus, CommandEntry, CommandState, DiskUse, EnvironmentAnswer, EnvironmentListAnswer, LogsAnswer, PrunedItem, Secret,
     WorkspaceList, WorkspaceSeed, WorkspaceStatus,
 };
 
@@ -80,6 +80,7 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("seed", seed(&status.workspace_seed)),
         ("runs on", Some(format!("{} vCPU, {} MiB, {}", status.vcpu_count, status.mem_mib, status.accelerator))),
         ("network", Some(status.network_policy.as_str().to_owned())),
+        ("secrets", secrets(&status.secrets)),
         (
             "disk",
             Some(format!(
@@ -128,6 +129,17 @@ pub(crate) fn environment(answer: &EnvironmentAnswer) -> String {
         ("folder", answer.folder.clone()),
         ("workspaces", Some(answer.workspace_count.to_string())),
     ])
+}
+
+/// Tells names, and what is particular about them.
+fn secrets(secrets: &[Secret]) -> Option<String> {
+    let one = |secret: &Secret| {
+        let mut about = vec![secret.source_kind.clone()];
+        about.extend((!secret.hosts.is_empty()).then(|| format!("sent to {}", secret.hosts.join(" "))));
+        about.extend((!secret.available).then(|| "to be given again".to_owned()));
+        format!("{} ({})", secret.name, about.join(", "))
+    };
+    (!secrets.is_empty()).then(|| secrets.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 pub(crate) fn journal(answer: &LogsAnswer) -> String {

@@ -42,6 +42,9 @@ fn detail(entry: &NetworkEntry) -> String {
     let text = |key: &str| entry.detail.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned));
     let mut words: Vec<String> =
         ["protocol", "destination", "question_type", "method", "name", "path", "status"].into_iter().filter_map(text).collect();
+    if let Some(Value::Array(addresses)) = entry.detail.get("addresses") {
+        words.extend(addresses.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
+    }
     let labelled = [
         ("outcome", "", ""),
         ("secret", "secret ", ""),
@@ -51,13 +54,11 @@ fn detail(entry: &NetworkEntry) -> String {
         ("end", "", ""),
         ("count", "", ""),
         ("rule", "by ", ""),
+        ("stripped", "– without ", ""),
         ("reason", "– ", ""),
         ("would_allow", "– allow with: ", ""),
     ];
     words.extend(labelled.into_iter().filter_map(|(key, before, after)| text(key).map(|value| format!("{before}{value}{after}"))));
-    if let Some(Value::Array(addresses)) = entry.detail.get("addresses") {
-        words.extend(addresses.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
-    }
     plain(&words.join(" "))
 }
 

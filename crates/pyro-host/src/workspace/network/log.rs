@@ -239,7 +239,8 @@ fn entry(event: &Event) -> Entry {
                     }
                     if let Some((address, refusal)) = stripped {
                         entry.insert("stripped".to_owned(), address.to_string().into());
-                        add_refusal(&mut entry, refusal);
+                        // Whoever answers chooses the address: it is nothing to suggest a rule for.
+                        entry.insert("reason".to_owned(), refusal.reason.to_string().into());
                     }
                     "answered"
                 }

@@ -42,7 +42,10 @@ impl Outside {
         let mut placeholders = Placeholders::new();
         for secret in record.secrets.iter().filter(|secret| secret.stays_outside()) {
             let Some((name, value)) = values.iter().find(|(name, _)| name.as_str() == secret.name) else { continue };
-            let stand_in = placeholder(name).map_err(|error| failed(&error))?;
+            let stand_in = match &secret.placeholder {
+                Some(stand_in) => stand_in.clone(),
+                None => placeholder(name).map_err(|error| failed(&error))?,
+            };
             let header = match &secret.header {
                 Some(header) => header.parse().map_err(|error| failed(&error))?,
                 None => DEFAULT_HEADER,
