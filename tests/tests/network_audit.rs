@@ -80,9 +80,11 @@ fn a_learner_that_is_killed_leaves_nothing_open() {
     let closed = "tcp 203.0.113.77 25 => ECONNREFUSED\ntcp 203.0.113.9 7 <hello> => got <hello>";
     guest.meets(closed);
     let mut learner =
-        home.start(&["network", "learn", guest.id(), "--", "sh", "-c", "perl probe.pl 'hold 198.51.100.7 7 held'; sleep 4321"]);
+        home.start(&["network", "learn", guest.id(), "--", "sh", "-c", "perl probe.pl 'hold 198.51.100.7 7 held' >said; sleep 4321"]);
     eventually("egress is open", 20, || guest.tries(&["tcp 203.0.113.77 25"]) == ["open"]);
     eventually("it has a connection", 20, || world.connections().iter().any(|to| *to.ip() == ELSEWHERE));
+    // What is on the wire is the host's half; one that the guest has not got yet is refused, not reset.
+    eventually("the guest has it, too", 20, || home.exec(guest.id(), &["sh", "-c", "cat said; true"]).text() == "held");
     learner.kill().expect("it runs");
     drop(learner.wait());
     eventually("egress is closed", 20, || guest.tries(&["tcp 203.0.113.77 25"]) == ["ECONNREFUSED"]);
