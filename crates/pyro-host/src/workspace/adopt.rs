@@ -66,12 +66,9 @@ impl Supervisor {
         let own = outside.as_ref().map(|outside| outside.certificate.clone());
         let network = self.start_network(record, outside)?;
         let host = network.is_some() && record.network_rules.host_certificates;
-        let certificates = if host { Certificates::of_host(self.settings().certificates.as_deref()) } else { Certificates::default() };
-        let certificates = match own {
-            Some(own) => certificates.and(&own),
-            None => certificates,
-        };
-        let certificates = self.certificates.get_or_init(|| certificates).clone();
+        let mut authorities = if host { Certificates::of_host(self.settings().certificates.as_deref()) } else { String::new() };
+        authorities.extend(own);
+        let certificates = self.certificates.get_or_init(|| Certificates::trusting(authorities)).clone();
         Ok(Identity {
             hostname: hostname(record),
             machine_id: format!("{0}{0}", record.id),

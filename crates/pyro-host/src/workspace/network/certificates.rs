@@ -42,9 +42,9 @@ pub(in crate::workspace) struct Certificates {
 }
 
 impl Certificates {
-    /// Reads what the host's administrator added. What cannot be read is left out: a guest without it says so when it matters.
-    /// `own` is a file that the configuration names.
-    pub(in crate::workspace) fn of_host(own: Option<&Path>) -> Self {
+    /// Reads the authorities that the host's administrator added, PEM. What cannot be read is left out: a guest without it says so when it
+    /// matters. `own` is a file that the configuration names.
+    pub(in crate::workspace) fn of_host(own: Option<&Path>) -> String {
         let mut authorities = String::new();
         for folder in FOLDERS {
             collect(Path::new(folder), DEPTH_MAX, &mut authorities);
@@ -52,15 +52,11 @@ impl Certificates {
         if let Some(text) = own.and_then(read) {
             add(&text, &mut authorities);
         }
-        Self::with_bundle(authorities)
+        authorities
     }
 
-    /// Trusts one more.
-    pub(in crate::workspace) fn and(self, pem: &str) -> Self {
-        Self::with_bundle(self.authorities + pem)
-    }
-
-    fn with_bundle(authorities: String) -> Self {
+    /// Trusts these authorities, PEM, and has the host's bundle beside them if there are any.
+    pub(in crate::workspace) fn trusting(authorities: String) -> Self {
         let bundle = if authorities.is_empty() { None } else { BUNDLES.iter().find_map(|path| read(Path::new(path))) };
         Self { authorities, bundle: bundle.unwrap_or_default() }
     }

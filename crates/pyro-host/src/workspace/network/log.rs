@@ -117,9 +117,7 @@ impl Supervisor {
             log_line(&format!("cannot write the network log: {error}"));
         }
     }
-}
 
-impl Supervisor {
     /// A guest may ask for a name that has a secret in it.
     fn redact_entry(&self, entry: Entry) -> Entry {
         let mut value = Value::Object(entry);

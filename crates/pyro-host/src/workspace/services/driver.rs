@@ -4,10 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use pyro_proto::{
     process::ProcessId,
-    v1::{
-        EndProcess, EnvironmentVariable, ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, SecretVariable, StartOutcome,
-        exec_input::Input, exec_output::Output,
-    },
+    v1::{EndProcess, ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, StartOutcome, exec_input::Input, exec_output::Output},
 };
 use pyro_store::{RestartPolicy, RingReader, RingWriter, ServiceRecord, ServiceState, WorkspaceId, service_ring};
 use serde_json::json;
@@ -132,14 +129,10 @@ impl Driver {
         let first = if attach {
             Input::Attach(ExecAttach { id })
         } else {
-            let variable = |(name, value): &(String, String)| EnvironmentVariable { name: name.clone(), value: value.clone().into() };
-            let secret = |(secret, variable): &(String, String)| SecretVariable { secret: secret.clone(), variable: variable.clone() };
-            let secrets: Vec<SecretVariable> = spec.secret_env.iter().map(secret).collect();
-            let secrets = self.supervisor.secret_variables(&secrets)?;
             Input::Start(self.supervisor.equip(ExecStart {
                 argv: spec.argv.iter().map(|argument| argument.clone().into()).collect(),
                 cwd: spec.cwd.clone().into(),
-                env: spec.env.iter().map(variable).chain(secrets).collect(),
+                env: self.supervisor.environment_of(spec)?,
                 user: spec.user.clone(),
                 id,
                 contained: true,

@@ -12,7 +12,7 @@ mod probe;
 
 use std::{sync::Arc, time::Duration};
 
-use pyro_proto::v1::{SecretVariable, ServiceStartRequest, StartOutcome};
+use pyro_proto::v1::{EnvironmentVariable, SecretVariable, ServiceStartRequest, StartOutcome};
 use pyro_store::{ServiceName, ServiceRecord, ServiceSpec, ServiceState, WorkspaceId, service_ring, service_ring_name};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,10 +61,8 @@ impl Supervisor {
                 format!("what it is started with holds the value of the secret `{secret}`: hand that over by `--secret-env {secret}`");
             return Err(HostError::Invalid { problem });
         }
-        // A name nobody knows fails before anything is changed.
-        for (secret, _) in &spec.secret_env {
-            self.secret_variables(&[SecretVariable { secret: secret.clone(), variable: String::new() }])?;
-        }
+        // The name of a secret that nobody knows fails before anything is changed.
+        self.environment_of(&spec)?;
         if !spec.publish.is_empty() {
             self.may_publish()?;
         }
@@ -83,6 +81,14 @@ impl Supervisor {
         }
         let known = status.wait_for(|status| status.outcome.is_some()).await.ok().and_then(|status| status.outcome);
         Ok(known.unwrap_or(StartOutcome::Stopped))
+    }
+
+    /// Returns what a service and its probe find in their environment: what the service says, then its secrets.
+    fn environment_of(&self, spec: &ServiceSpec) -> HostResult<Vec<EnvironmentVariable>> {
+        let variable = |(name, value): &(String, String)| EnvironmentVariable { name: name.clone(), value: value.clone().into() };
+        let secret = |(secret, variable): &(String, String)| SecretVariable { secret: secret.clone(), variable: variable.clone() };
+        let secrets: Vec<SecretVariable> = spec.secret_env.iter().map(secret).collect();
+        Ok(spec.env.iter().map(variable).chain(self.secret_variables(&secrets)?).collect())
     }
 
     /// Goes on with a service of a machine that was frozen: with its process, or with the wait for its next start.

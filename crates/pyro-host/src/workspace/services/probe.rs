@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use pyro_proto::v1::{ConnectOpen, EnvironmentVariable, ExecInput, ExecStart, SecretVariable, exec_input::Input, exec_output::Output};
+use pyro_proto::v1::{ConnectOpen, ExecInput, ExecStart, exec_input::Input, exec_output::Output};
 use pyro_store::{ReadinessProbe, ServiceSpec};
 use tokio::sync::mpsc;
 
@@ -69,13 +69,10 @@ async fn answers(supervisor: &Supervisor, host: &str, port: u16, target: &str) -
 
 /// Runs a line in the guest, without an entry in the journal. It ends with its call.
 async fn command(supervisor: &Supervisor, line: &str, spec: &ServiceSpec) -> HostResult<bool> {
-    let variable = |(name, value): &(String, String)| EnvironmentVariable { name: name.clone(), value: value.clone().into() };
-    let secret = |(secret, variable): &(String, String)| SecretVariable { secret: secret.clone(), variable: variable.clone() };
-    let secrets = supervisor.secret_variables(&spec.secret_env.iter().map(secret).collect::<Vec<_>>())?;
     let start = ExecStart {
         argv: ["/bin/sh", "-c", line].map(|word| word.to_owned().into()).to_vec(),
         cwd: spec.cwd.clone().into(),
-        env: spec.env.iter().map(variable).chain(secrets).collect(),
+        env: supervisor.environment_of(spec)?,
         user: spec.user.clone(),
         timeout_ms: u64::try_from(COMMAND_DEADLINE.as_millis()).unwrap_or(u64::MAX),
         ..ExecStart::default()
