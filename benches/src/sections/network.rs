@@ -29,7 +29,12 @@ use crate::{
 
 const WORKER: &str = include_str!("network_worker.pl");
 const BYTES: usize = 64 << 20;
-const CONNECTIONS: u32 = 300;
+/// Of one sample. Samples are many and short and the ways take turns, so that a neighbour's noise meets all of them.
+const CONNECTIONS: u32 = 200;
+/// Until a guest's code is translated: later ones are no faster.
+const WARM_UP_CONNECTIONS: u32 = 2000;
+/// How long a guest may take to connect when it was told to. One whose worker has died does not.
+const ACCEPT_DEADLINE: Duration = Duration::from_secs(20);
 /// A translated guest boots in seconds, and a bare one at first translates everything anew.
 const BOOT_DEADLINE: Duration = Duration::from_secs(60);
 /// What Pyro tells its guests' cards.
@@ -51,7 +56,10 @@ struct Server {
 
 impl Server {
     fn on(address: Ipv4Addr) -> Result<Self> {
-        Ok(Self { address, control: TcpListener::bind((address, 0))?, data: TcpListener::bind((address, 0))? })
+        let (control, data) = (TcpListener::bind((address, 0))?, TcpListener::bind((address, 0))?);
+        // What holds for reading holds for accepting (socket(7)).
+        rustix::net::sockopt::set_socket_timeout(&data, rustix::net::sockopt::Timeout::Recv, Some(ACCEPT_DEADLINE))?;
+        Ok(Self { address, control, data })
     }
 
     fn accept(&self, listener: &TcpListener) -> Result<TcpStream> {
@@ -133,14 +141,14 @@ impl Worker<'_> {
         Ok(BYTES as f64 / 1e6 / seconds)
     }
 
-    fn dial(&mut self) -> Result<f64> {
-        let seconds = self.time("dial", CONNECTIONS as usize, |server| {
-            for _ in 0..CONNECTIONS {
+    fn dial(&mut self, connections: u32) -> Result<f64> {
+        let seconds = self.time("dial", connections as usize, |server| {
+            for _ in 0..connections {
                 server.accept(&server.data)?.write_all(b"x")?;
             }
             Ok(())
         })?;
-        Ok(f64::from(CONNECTIONS) / seconds)
+        Ok(f64::from(connections) / seconds)
     }
 }
 
@@ -161,15 +169,6 @@ struct Way {
 
 /// Which of a way's figures is meant.
 type Choose = fn(&Way) -> &Samples;
-
-impl Way {
-    fn measure(&mut self, worker: &mut Worker<'_>) -> Result<()> {
-        self.take.push(worker.take()?);
-        self.give.push(worker.give()?);
-        self.dial.push(worker.dial()?);
-        Ok(())
-    }
-}
 
 /// Pyro's stack at the end of a stream, on a thread of its own as in a supervisor. Ends with the machine that holds the other end.
 fn stack(mtu_bytes: u16, server: Ipv4Addr) -> Result<UnixStream> {
@@ -222,12 +221,21 @@ pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut workspaces = product.worker(&log(PRODUCT))?;
 
     let mut ways: [Way; 4] = Default::default();
-    // The first round translates the guests' code and is not kept.
-    for round in 0..=bench.effort.slow_samples {
-        let workers = bare.iter_mut().chain([&mut workspaces]);
-        for (worker, way) in workers.zip(&mut ways) {
-            let mut first = Way::default();
-            (if round == 0 { &mut first } else { way }).measure(worker)?;
+    let mut workers: Vec<&mut Worker<'_>> = bare.iter_mut().chain([&mut workspaces]).collect();
+    for worker in &mut workers {
+        worker.take()?;
+        worker.give()?;
+        worker.dial(WARM_UP_CONNECTIONS)?;
+    }
+    for _ in 0..bench.effort.slow_samples {
+        for (worker, way) in workers.iter_mut().zip(&mut ways) {
+            way.take.push(worker.take()?);
+            way.give.push(worker.give()?);
+        }
+    }
+    for _ in 0..bench.effort.samples {
+        for (worker, way) in workers.iter_mut().zip(&mut ways) {
+            way.dial.push(worker.dial(CONNECTIONS)?);
         }
     }
     drop(workspaces);
