@@ -1,5 +1,7 @@
 //! Starting a stack, changing its policy while it runs, and ending it.
 
+use std::net::SocketAddrV4;
+
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -49,6 +51,16 @@ impl Handle {
         let (done, ended) = oneshot::channel();
         self.commands.send(Command::SetPolicy(policy, done)).await.map_err(|_| EgressError::Ended)?;
         ended.await.map_err(|_| EgressError::Ended)
+    }
+
+    /// Has the guest find out that connections are over which the stack does not know: those of a machine that was frozen with them and
+    /// woke up behind another stack. A process that only waits for something to read would never hear of it. The port is the guest's.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the stack has ended.
+    pub async fn part_with(&self, connections: Vec<(u16, SocketAddrV4)>) -> Result<(), EgressError> {
+        self.commands.send(Command::PartWith(connections)).await.map_err(|_| EgressError::Ended)
     }
 
     /// Returns what the stack holds now and has done so far.

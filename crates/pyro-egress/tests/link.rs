@@ -97,6 +97,33 @@ fn a_machine_that_hangs_up_ends_its_stack() {
 }
 
 #[test]
+fn connections_of_another_stack_end_though_nobody_speaks() {
+    let server = servers::tcp(LOOPBACK, servers::echo);
+    let (world, mut guest) = World::allowing(&["127.0.0.1"]);
+    let known = guest.connect(server).unwrap();
+    let known_port = guest.last_port();
+    let stranger = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 80);
+    world.part_with(vec![(known_port, server), (4711, stranger)]);
+    let asked = guest.expect_frame(|frame| {
+        let packet = packet_of(frame, IpProtocol::Tcp)?;
+        let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+        (packet.src_addr() == *stranger.ip()).then(|| (segment.syn(), segment.ack(), segment.src_port(), segment.dst_port()))
+    });
+    assert_eq!(asked, (true, false, 80, 4711));
+    let here = TcpRepr { control: TcpControl::None, ack_number: Some(TcpSeqNumber(900)), max_seg_size: None, ..syn(4711, 80) };
+    guest.send_segment(*stranger.ip(), &here);
+    let reset = guest.expect_frame(|frame| {
+        let packet = packet_of(frame, IpProtocol::Tcp)?;
+        let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+        (packet.src_addr() == *stranger.ip() && segment.rst()).then(|| segment.seq_number())
+    });
+    assert_eq!(reset, TcpSeqNumber(900), "a reset that the guest believes");
+    // The one that the stack has is not touched.
+    guest.send(known, b"still here").unwrap();
+    assert_eq!(guest.receive(known, 10).unwrap(), b"still here");
+}
+
+#[test]
 fn a_machine_that_breaks_the_framing_ends_its_stack() {
     let (world, mut guest) = World::allowing(&[]);
     guest.send_bytes(&[0x7f, 0xff, 0xff, 0xff, 1, 2, 3]);

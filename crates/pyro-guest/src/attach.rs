@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use pyro_proto::error::{ErrorKind, Failure};
-use pyro_proto::v1::AttachRequest;
+use pyro_proto::v1::{AttachRequest, Connection};
 use pyro_sys::device::LinkAddress;
 use rustix::time::{ClockId, Timespec};
 
@@ -166,6 +166,11 @@ impl<'a> Attachment<'a> {
             std::fs::write(file, contents).map_err(|source| AttachError::Identity { action: "rewrite the files that name it", source })?;
         }
         Ok(())
+    }
+
+    /// Returns the connections by the network card that the machine was frozen with.
+    pub(crate) fn connections(&self) -> Vec<Connection> {
+        self.link.map_or_else(Vec::new, |link| network::connections(link.address))
     }
 
     /// The files that name the machine: where they lie, what they cover, what is in them.

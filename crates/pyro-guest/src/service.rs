@@ -146,14 +146,16 @@ impl Inner {
     }
 
     /// Makes a machine that was frozen with its workspace a present one. Blocks.
-    fn wake(&self, request: &AttachRequest) -> Result<Vec<u64>, Failure> {
+    fn wake(&self, request: &AttachRequest) -> Result<WakeAnswer, Failure> {
         let workspace = self.workspace()?;
         self.disks()?;
         let attachment = Attachment::parse(request)?;
         attachment.wake().and_then(|()| attachment.rename()).map_err(|error| Failure::new(ErrorKind::Io, &error))?;
+        // Before anything goes on: what is connected later has its own network to end it.
+        let connections = attachment.connections();
         workspace.gate.release();
         attachment.trust();
-        Ok(self.executor.commands.unfinished())
+        Ok(WakeAnswer { commands: self.executor.commands.unfinished(), connections })
     }
 
     async fn shutdown(self: Arc<Self>, grace_ms: u64) -> Result<shutdown::Rest, Failure> {
@@ -240,8 +242,7 @@ impl Guest for Agent {
     async fn wake(&self, request: Request<AttachRequest>) -> Result<Response<WakeAnswer>, Status> {
         let inner = Arc::clone(&self.inner);
         let request = request.into_inner();
-        let commands = blocking(move || inner.wake(&request)).await?;
-        Ok(Response::new(WakeAnswer { commands }))
+        blocking(move || inner.wake(&request)).await.map(Response::new)
     }
 
     async fn put_secret(&self, request: Request<SecretValue>) -> Result<Response<PutSecretAnswer>, Status> {

@@ -11,6 +11,7 @@
 #   h2 ADDRESS PORT HOST               the status of / by HTTP/2 without TLS
 #   hold ADDRESS PORT FILE             a connection that is kept in the background, on which something is said to an echo server now and
 #                                      then; FILE says when and how it ends
+#   listen ADDRESS PORT FILE           the same without a word: whatever is to be heard of its end must come from outside
 #
 # ADDRESS may be a name. A failure that took long ends in ` late`.
 use strict; use Socket; use Errno; use IO::Socket::INET; $| = 1; $SIG{PIPE} = 'IGNORE';
@@ -41,6 +42,14 @@ sub response {
   sprintf '%s %s (%d bytes, sum %d)', $status // $head, $line, length $body, unpack '%32C*', $body
 }
 sub name_at { my ($m, $at) = @_; while (1) { my $n = unpack 'C', substr $m, $at, 1; return $at + 2 if $n >= 192; $at += 1 + $n; return $at unless $n } }
+
+# Keeps a connection in the background, takes a turn on it now and then, and writes down how it ended.
+sub linger {
+  my ($turn, $to, $port, $file) = @_; my $s = dial($to, $port); unlink $file; return 'held' if fork;
+  open STDIN, '<', '/dev/null'; open STDOUT, '>', '/dev/null'; open STDERR, '>', '/dev/null'; my $end;
+  until (defined $end) { my $n = $turn->($s); $end = $n ? undef : defined $n ? 'end' : why(); select undef, undef, undef, 0.2 unless defined $end }
+  open my $f, '>', "$file.new"; print $f $end; close $f; rename "$file.new", $file; exit
+}
 
 my %try = (
   tcp => sub { my ($to, $port, $text) = @_; my $s = dial($to, $port); return 'open' unless defined $text; put($s, $text); my $answer = take($s); length $answer ? "got $answer" : 'end' },
@@ -79,10 +88,8 @@ my %try = (
     put($s, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . pack('CnCCN', 0, 0, 4, 0, 0) . pack('CnCCN', 0, length $head, 1, 5, 1) . $head);
     while (1) { my ($h, $l, $kind, $flags, $stream) = unpack 'CnCCN', exactly($s, 9); my $body = exactly($s, $h << 16 | $l); next unless $stream; return sprintf 'frame %d first byte %x', $kind, ord $body }
   },
-  hold => sub {
-    my ($to, $port, $file) = @_; my $s = dial($to, $port); unlink $file;
-    unless (fork) { open STDIN, '<', '/dev/null'; open STDOUT, '>', '/dev/null'; open STDERR, '>', '/dev/null'; my $end; until (defined $end) { $! = 0; my $n = syswrite($s, '.') && sysread $s, my $bytes, 99; $end = $n ? undef : defined $n ? 'end' : why(); select undef, undef, undef, 0.2 unless defined $end } open my $f, '>', "$file.new"; print $f $end; close $f; rename "$file.new", $file; exit } 'held'
-  },
+  hold => sub { linger(sub { $! = 0; syswrite($_[0], '.') && sysread $_[0], my $bytes, 99 }, @_) },
+  listen => sub { linger(sub { $! = 0; sysread $_[0], my $bytes, 99 }, @_) },
 );
 for (@ARGV) {
   my ($what, @words) = split / /; my $began = time; my $said = eval { $try{$what}->(@words) } // $@; $said =~ s/[\r\n]+/ /g; $said =~ s/ +$//;

@@ -41,6 +41,9 @@ const BUFFER_BYTES_MIN: usize = 16 * 1024;
 /// A new connection gets no more than this part of what is left, so that the first ones do not take all.
 const BUFFER_SHARE: usize = 64;
 
+/// Linux answers no more than so many unexpected SYNs a second (`tcp_challenge_ack_limit`, before 6.3).
+const PARTED_MAX: usize = 1000;
+
 /// What tells a guest's connections apart: it has only one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FlowKey {
@@ -378,6 +381,15 @@ impl Stack {
             }
         }
         ended
+    }
+
+    /// Provokes the guest into saying where it stands in connections that nobody knows here, and into being told so by a reset.
+    pub(super) fn part_with(&mut self, connections: Vec<(u16, SocketAddrV4)>) {
+        for (guest_port, destination) in connections.into_iter().take(PARTED_MAX) {
+            if !self.keys.contains_key(&FlowKey { guest_port, destination }) {
+                emit::syn(&mut self.output, &self.configuration, destination, guest_port);
+            }
+        }
     }
 
     // By the name it was judged to be for, however long ago its address was learnt.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress, Icmpv4DstUnreachable,
-    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 use crate::configuration::Configuration;
@@ -61,6 +61,30 @@ pub(super) fn datagram(output: &mut Output, mtu_bytes: u16, source: SocketAddrV4
         let (from, to) = (from.into(), to.into());
         header.emit(&mut UdpPacket::new_unchecked(bytes), &from, &to, payload.len(), |space| space.copy_from_slice(payload), &checksums());
     })
+}
+
+/// Queues the SYN of a peer that has forgotten a connection. A guest that has not answers where it stands, whatever the number (RFC 9293,
+/// 3.10.7.4), and the reset that it gets for its answer ends the connection: what happens when a peer starts anew (3.5.1).
+pub(super) fn syn(output: &mut Output, configuration: &Configuration, source: SocketAddrV4, guest_port: u16) {
+    let segment = TcpRepr {
+        src_port: source.port(),
+        dst_port: guest_port,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(0),
+        ack_number: None,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (from, to) = (*source.ip(), configuration.guest_address);
+    // 40 bytes fit into every MTU that a configuration may have.
+    let _ = packet(output, configuration.mtu_bytes, from, to, IpProtocol::Tcp, segment.buffer_len(), |bytes| {
+        segment.emit(&mut TcpPacket::new_unchecked(bytes), &from.into(), &to.into(), &checksums());
+    });
 }
 
 fn icmp(output: &mut Output, mtu_bytes: u16, source: Ipv4Addr, guest: Ipv4Addr, message: &Icmpv4Repr<'_>) -> Emitted {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ const STREAM_QUESTIONS_WAITING: usize = 16;
 pub(crate) enum Command {
     /// Changes the policy. Answers how many connections and associations it ended.
     SetPolicy(Policy, oneshot::Sender<usize>),
+    /// Lets the guest find out about connections that are over. The port is the guest's.
+    PartWith(Vec<(u16, SocketAddrV4)>),
     /// Answers what the stack holds.
     Count(oneshot::Sender<Counters>),
 }
@@ -308,6 +311,7 @@ impl Stack {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(ended);
             }
+            Command::PartWith(connections) => self.part_with(connections),
             Command::Count(answer) => {
                 let _ = answer.send(self.count());
             }

@@ -1,5 +1,6 @@
 //! A stack on a thread with a current-thread runtime, as a supervisor runs it.
 
+use std::net::SocketAddrV4;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use super::{DEADLINE, Guest};
 
 enum Order {
     SetPolicy(Policy, mpsc::Sender<usize>),
+    PartWith(Vec<(u16, SocketAddrV4)>),
     Count(mpsc::Sender<Counters>),
 }
 
@@ -46,6 +48,7 @@ impl World {
                         order = ordered.recv() => match order {
                             // Whoever asked may have panicked.
                             Some(Order::SetPolicy(policy, done)) => { let _ = done.send(handle.set_policy(policy).await?); }
+                            Some(Order::PartWith(connections)) => handle.part_with(connections).await?,
                             Some(Order::Count(answer)) => { let _ = answer.send(handle.counters().await?); }
                             None => return Ok(()),
                         },
@@ -67,6 +70,10 @@ impl World {
         let (done, ended) = mpsc::channel();
         assert!(self.orders.as_ref().unwrap().send(Order::SetPolicy(policy, done)).is_ok());
         ended.recv_timeout(DEADLINE).unwrap()
+    }
+
+    pub(crate) fn part_with(&self, connections: Vec<(u16, SocketAddrV4)>) {
+        assert!(self.orders.as_ref().unwrap().send(Order::PartWith(connections)).is_ok());
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -14,7 +14,7 @@ use pyro_proto::{
     v1::{
         AttachRequest, ChangeAnswer, ChangeInput, CountRequest, ExecInput, ExecOutput, ExistsRequest, FreezeAnswer, FreezeRequest,
         HelloRequest, ListFilesAnswer, ListFilesRequest, PrepareFreezeRequest, ReadFilesAnswer, ReadFilesRequest, SecretValue,
-        ShutdownRequest, WarmRequest, guest_client::GuestClient,
+        ShutdownRequest, WakeAnswer, WarmRequest, guest_client::GuestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -101,11 +101,12 @@ impl Agent {
         within(ATTACH_DEADLINE, "mounting its disks", call).await.map(drop)
     }
 
-    /// Brings a guest that was frozen with its workspace into the present, under another identity; returns the commands that go on.
-    pub(crate) async fn wake(&self, identity: Identity) -> HostResult<Vec<u64>> {
+    /// Brings a guest that was frozen with its workspace into the present, under another identity; returns the commands that go on, and
+    /// the connections that do not.
+    pub(crate) async fn wake(&self, identity: Identity) -> HostResult<WakeAnswer> {
         let request = identity.request()?;
         let call = async { self.client.clone().wake(request).await.map_err(|status| refused(&status, "waking up")) };
-        within(ATTACH_DEADLINE, "waking up", call).await.map(|answer| answer.into_inner().commands)
+        within(ATTACH_DEADLINE, "waking up", call).await.map(tonic::Response::into_inner)
     }
 
     /// Puts a secret into the guest's memory.

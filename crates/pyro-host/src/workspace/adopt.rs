@@ -39,7 +39,9 @@ impl Supervisor {
         let carried = if let Some(resume) = &self.arguments.resume {
             lock(&self.registry).set_layer_parent(&own_root, &resume.root_layer, record.root_disk_gib << 30)?;
             lock(&self.registry).set_layer_parent(&own_workspace, &resume.workspace_layer, record.disk_gib << 30)?;
-            agent.wake(identity).await?
+            let woken = agent.wake(identity).await?;
+            self.part_with(&woken.connections).await?;
+            woken.commands
         } else {
             self.hang_disks(machine, &record, own_root, own_workspace).await?;
             agent.attach(identity).await?;

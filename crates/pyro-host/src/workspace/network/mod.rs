@@ -11,7 +11,7 @@ mod resolvers;
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::net::UnixStream as StdUnixStream,
     sync::{
         Arc, Mutex, Weak,
@@ -24,7 +24,7 @@ use pyro_egress::{
     Caps, Configuration, Handle, MacAddress, host_addresses,
     policy::{Policy, Rule},
 };
-use pyro_proto::v1::{Network as GuestNetwork, NetworkLearnAnswer};
+use pyro_proto::v1::{Connection, Network as GuestNetwork, NetworkLearnAnswer};
 use pyro_store::{NetworkRules, WorkspaceRecord};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -107,6 +107,18 @@ impl Supervisor {
 
     fn running_network(&self) -> HostResult<&Network> {
         self.network.get().ok_or_else(|| HostError::WrongState { problem: "its machine has no network card".into() })
+    }
+
+    /// Lets a guest know that connections are over which it was frozen with. What it says is its own affair: all it gets for it is packets
+    /// that it could send itself.
+    pub(super) async fn part_with(&self, connections: &[Connection]) -> HostResult<()> {
+        let Some(network) = self.network.get() else { return Ok(()) };
+        let port = |port: u32| u16::try_from(port).ok();
+        let end = |connection: &Connection| {
+            let destination = SocketAddrV4::new(Ipv4Addr::from_bits(connection.address), port(connection.port)?);
+            Some((port(connection.guest_port)?, destination))
+        };
+        network.handle.part_with(connections.iter().filter_map(end).collect()).await.map_err(HostError::network)
     }
 
     /// Opens egress until what is returned is dropped.
