@@ -47,5 +47,5 @@ pub use host::{HostPattern, HostPatternError};
 pub use limits::{PROXIED_FLOWS_MAX, VALID_FOR};
 pub use proxy::{Proxy, ProxyError};
 pub use roots::{Roots, RootsError};
-pub use substitution::{DEFAULT_HEADER, PlaceholderError, Substitution, SubstitutionError, placeholder};
+pub use substitution::{DEFAULT_HEADER, Substitution, SubstitutionError};
 pub use usage::SecretUse;

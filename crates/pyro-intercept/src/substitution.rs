@@ -7,16 +7,12 @@ use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use pyro_egress::policy::Name;
 use pyro_secret::{SecretName, SecretValue};
-use rustls::crypto::ring::default_provider;
 use zeroize::Zeroizing;
 
 use crate::host::HostPattern;
 
 /// The header that a secret goes into if none is named.
 pub const DEFAULT_HEADER: HeaderName = header::AUTHORIZATION;
-
-/// Bytes of randomness in a placeholder: nobody meets one by chance, or guesses another workspace's.
-const PLACEHOLDER_RANDOM_BYTES: usize = 16;
 
 /// The shortest placeholder, in bytes: one that ordinary text does not hold.
 const PLACEHOLDER_BYTES_MIN: usize = 16;
@@ -71,28 +67,12 @@ pub enum SubstitutionError {
     Overlap { name: SecretName },
 }
 
-/// There are no random numbers to make a placeholder of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot make a placeholder: the host has no random numbers")]
-pub struct PlaceholderError;
-
 /// The request would become too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// Returns a new placeholder for a secret, such as `pyro-secret-TOKEN-0123456789abcdef0123456789abcdef`.
-///
-/// # Errors
-///
-/// If the host has no random numbers.
-pub fn placeholder(name: &SecretName) -> Result<String, PlaceholderError> {
-    let mut random = [0; PLACEHOLDER_RANDOM_BYTES];
-    default_provider().secure_random.fill(&mut random).map_err(|_| PlaceholderError)?;
-    Ok(format!("pyro-secret-{name}-{:032x}", u128::from_be_bytes(random)))
-}
-
 impl Substitution {
-    /// Binds a secret to hosts, a header and the placeholder that the guest gets; [`placeholder`] makes a good one.
+    /// Binds a secret to hosts, a header and the placeholder that the guest gets, which nobody should meet by chance or guess.
     ///
     /// # Errors
     ///
@@ -283,13 +263,5 @@ mod tests {
         check(" a", DEFAULT_HEADER, &format!("{cannot}: it begins or ends with a space"));
         check("a", header::HOST, "secret `TOKEN` cannot go into the header `host`, which messages are framed or routed by");
         check("secret", DEFAULT_HEADER, "the placeholder of secret `TOKEN` and its value are part of each other");
-    }
-
-    #[test]
-    fn placeholders_differ_and_can_be_used() {
-        let name: SecretName = "TOKEN".parse().unwrap();
-        let (one, two) = (placeholder(&name).unwrap(), placeholder(&name).unwrap());
-        assert_ne!(one, two);
-        assert_eq!(one.len(), "pyro-secret-TOKEN-".len() + 32);
     }
 }

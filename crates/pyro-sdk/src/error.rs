@@ -85,6 +85,8 @@ pub(crate) enum Problem {
     TooManySecrets { count: usize, maximum: usize },
     #[error("the secret `{name}` has a header, and no host that it is sent to")]
     HeaderWithoutHost { name: String },
+    #[error("the secret `{name}` is sent to `{host}`, which the allow-list does not cover")]
+    SecretHostNotAllowed { name: String, host: String },
     #[error("it is not clear which secret `{flag}` is about")]
     SecretUnclear { flag: &'static str },
     #[error("there is no secret `{name}`")]
@@ -280,6 +282,7 @@ impl Error {
             | Problem::SecretTwice { .. }
             | Problem::HeaderWithoutHost { .. }
             | Problem::SecretUnclear { .. }
+            | Problem::SecretHostNotAllowed { .. }
             | Problem::SecretNotSaid { .. }
             | Problem::SecretUnusable { .. } => ErrorKind::InvalidArgument,
             Problem::NoSuchSecret { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,

@@ -57,6 +57,7 @@ impl Pyro {
     pub(crate) async fn create_planned(&self, Plan { request, one_shot }: Plan, observer: &Observer) -> Result<Workspace> {
         let network_rules = self.network_rules(&request)?;
         let (secret_records, said) = secrets::planned(&request)?;
+        secrets::check_reach(&secret_records, &network_rules)?;
         let labels = request.labels.into_iter().map(|label| (label.key, label.value)).collect();
         check_labels(&labels)?;
         // Told before minutes go into building an environment no machine could use.

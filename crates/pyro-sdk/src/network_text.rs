@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use pyro_egress::policy::Rule;
+use pyro_egress::policy::{Rule, RuleError};
 use pyro_store::IdError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,17 @@ impl FromStr for NetworkRule {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let rule =
-            "a host name, `*.` and a suffix, an IPv4 address or `ADDRESS/BITS`, with or without `:PORT`: for example `*.example.org:443`";
-        text.parse().map(Self).map_err(|_| refuse(text, "network rule", rule))
+        let form = |error: &RuleError| match error {
+            RuleError::Url { .. } => "name the host alone, without `https://` and path",
+            RuleError::Ipv6 { .. } => "workspaces have no IPv6",
+            RuleError::Star { .. } => "a star stands only for whole leading labels, as in `*.example.org`",
+            RuleError::Ports { .. } => "ports are numbers from 1 to 65535, as in `:443` or `:8000-8100`",
+            RuleError::Network { .. } => "a network is an IPv4 address and the bits that count, with no other bit set: `203.0.113.0/24`",
+            RuleError::Empty | RuleError::TooLong | RuleError::Name { .. } => {
+                "a host name, `*.` and a suffix, an IPv4 address or `ADDRESS/BITS`, with or without `:PORT`: for example `*.example.org:443`"
+            }
+        };
+        text.parse().map(Self).map_err(|error| refuse(text, "network rule", form(&error)))
     }
 }
 
@@ -88,6 +96,9 @@ mod tests {
         for text in ["", "a b", "https://example.com", "*.*.x", "1.2.3.4/33", "example.com:0", "::1"] {
             assert!(text.parse::<NetworkRule>().is_err(), "{text}");
         }
+        let told = |text: &str| text.parse::<NetworkRule>().unwrap_err().to_string();
+        assert!(told("https://example.com/a").contains("without `https://`"));
+        assert!(told("::1").contains("IPv6") && told("10.0.0.1/8").contains("no other bit"));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::{
 
 const NAME_RULE: &str = "1 to 64 of A-Z a-z 0-9 and _, beginning with a letter or _";
 
+/// Does not repeat what was said: whoever forgot the name said the value.
 fn name(text: &str) -> Result<SecretName, IdError> {
-    text.parse().map_err(|_| refuse(text, "name of a secret", NAME_RULE))
+    text.parse().map_err(|_| refuse("…", "name of a secret", NAME_RULE))
 }
 
 /// A secret that is said: `NAME=VALUE`, or `NAME` for the value of the variable of that name.

@@ -8,7 +8,7 @@ use pyro_proto::{
     v1::{SecretValue as Message, TakeSecretsRequest},
 };
 use pyro_secret::{SecretName, SecretValue, VALUE_BYTES_MAX};
-use pyro_store::{MachineId, SecretRecord, SecretSource, WorkspaceRecord, WorkspaceState};
+use pyro_store::{MachineId, NetworkRules, OutsideRecord, SecretRecord, SecretSource, WorkspaceRecord, WorkspaceState};
 
 use crate::{
     Workspace,
@@ -17,10 +17,13 @@ use crate::{
     exec::ANSWER_DEADLINE,
     secret_text::LiteralSecret,
     supervisor::Client,
+    text::NetworkRule,
 };
 
 /// Most secrets of a workspace.
 const SECRETS_MAX: usize = 64;
+/// Digits of randomness in what stands for a secret: nobody meets one by chance, or guesses another workspace's.
+const PLACEHOLDER_DIGITS: usize = 32;
 /// Where a secret that stays outside is put unless something else is said.
 const DEFAULT_HEADER: &str = "authorization";
 
@@ -34,7 +37,7 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
         if records.iter().any(|record| record.name == name.as_str()) {
             return Err(Error::from(Problem::SecretTwice { name: name.to_string() }));
         }
-        records.push(SecretRecord { name: name.to_string(), source, hosts: Vec::new(), header: None, placeholder: None });
+        records.push(SecretRecord { name: name.to_string(), source, outside: None });
         Ok(())
     };
     for secret in &request.secrets {
@@ -50,23 +53,42 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
     for host in &request.secret_hosts {
         let rule = host.host.to_string();
         let rule = if rule.contains(':') { rule } else { format!("{rule}:443") };
-        meant(&mut records, host.name.as_ref(), "--secret-host")?.hosts.push(rule);
+        let record = meant(&mut records, host.name.as_ref(), "--secret-host")?;
+        let outside = record.outside.get_or_insert_with(|| OutsideRecord {
+            hosts: Vec::new(),
+            header: DEFAULT_HEADER.to_owned(),
+            placeholder: format!("pyro-secret-{}-{}", record.name, pyro_store::random_hex(PLACEHOLDER_DIGITS)),
+        });
+        outside.hosts.push(rule);
     }
     for header in &request.secret_headers {
-        meant(&mut records, header.name.as_ref(), "--secret-header")?.header = Some(header.header.clone());
-    }
-    for record in &mut records {
-        if record.stays_outside() {
-            if !request.network_policy.has_egress() {
-                return Err(Problem::RulesWithoutEgress { with_egress: "egress" }.into());
-            }
-            record.header.get_or_insert_with(|| DEFAULT_HEADER.to_owned());
-            record.placeholder = Some(format!("pyro-secret-{}-{}", record.name, pyro_store::random_hex(32)));
-        } else if record.header.is_some() {
-            return Err(Problem::HeaderWithoutHost { name: record.name.clone() }.into());
+        let record = meant(&mut records, header.name.as_ref(), "--secret-header")?;
+        match &mut record.outside {
+            Some(outside) => header.header.clone_into(&mut outside.header),
+            None => return Err(Problem::HeaderWithoutHost { name: record.name.clone() }.into()),
         }
     }
+    if !request.network_policy.has_egress() && records.iter().any(|record| record.outside.is_some()) {
+        return Err(Problem::RulesWithoutEgress { with_egress: "egress" }.into());
+    }
     Ok((records, said(&request.secrets)?))
+}
+
+/// Checks that the hosts secrets are sent to may be reached. What is named by addresses may be any host.
+pub(crate) fn check_reach(secrets: &[SecretRecord], rules: &NetworkRules) -> Result<()> {
+    let allowed: Vec<NetworkRule> = rules.allow.iter().filter_map(|rule| rule.parse().ok()).collect();
+    if !rules.only_allowed || allowed.iter().any(|rule| !rule.is_name()) {
+        return Ok(());
+    }
+    for secret in secrets {
+        for host in secret.outside.iter().flat_map(|outside| &outside.hosts) {
+            let reached = host.parse().is_ok_and(|host: NetworkRule| allowed.iter().any(|rule| host.is_within(rule)));
+            if !reached {
+                return Err(Problem::SecretHostNotAllowed { name: secret.name.clone(), host: host.clone() }.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Finds the secret that a host or a header belongs to.
@@ -96,11 +118,17 @@ pub(crate) fn describe(record: &WorkspaceRecord) -> Vec<Secret> {
     let secret = |secret: &SecretRecord| Secret {
         name: secret.name.clone(),
         source_kind: source_kind(&secret.source).to_owned(),
-        hosts: secret.hosts.clone(),
-        header: secret.header.clone(),
-        available: record.state != WorkspaceState::Stopped || secret.source != SecretSource::Literal,
+        hosts: secret.outside.as_ref().map(|outside| outside.hosts.clone()).unwrap_or_default(),
+        header: secret.outside.as_ref().map(|outside| outside.header.clone()),
     };
     record.secrets.iter().map(secret).collect()
+}
+
+/// Names the secrets whose values a start must be given: nobody keeps a literal of a workspace that does not run.
+pub(crate) fn unavailable(record: &WorkspaceRecord) -> Vec<String> {
+    let stopped = record.state == WorkspaceState::Stopped;
+    let lost = |secret: &&SecretRecord| stopped && secret.source == SecretSource::Literal;
+    record.secrets.iter().filter(lost).map(|secret| secret.name.clone()).collect()
 }
 
 const fn source_kind(source: &SecretSource) -> &'static str {
@@ -203,13 +231,30 @@ mod tests {
     fn hosts_and_headers_find_their_secret() {
         let (records, values) = planned(&request(&["A=1", "B=2"], &["B=api.example.com"], &["B=X-Key"])).unwrap();
         assert_eq!(values.len(), 2);
-        assert!(!records[0].stays_outside());
-        assert_eq!((records[1].hosts.as_slice(), records[1].header.as_deref()), (&["api.example.com:443".to_owned()][..], Some("x-key")));
-        let (records, _) = planned(&request(&["A=1"], &["api.example.com:8443"], &[])).unwrap();
-        assert_eq!(
-            (records[0].hosts.as_slice(), records[0].header.as_deref()),
-            (&["api.example.com:8443".to_owned()][..], Some("authorization"))
-        );
+        assert_eq!(records[0].outside, None);
+        let outside = records[1].outside.as_ref().unwrap();
+        assert_eq!((outside.hosts.as_slice(), outside.header.as_str()), (&["api.example.com:443".to_owned()][..], "x-key"));
+        let (again, _) = planned(&request(&["A=1"], &["api.example.com:8443"], &[])).unwrap();
+        let other = again[0].outside.as_ref().unwrap();
+        assert_eq!((other.hosts.as_slice(), other.header.as_str()), (&["api.example.com:8443".to_owned()][..], "authorization"));
+        assert_ne!(outside.placeholder, other.placeholder);
+    }
+
+    #[test]
+    fn a_host_that_the_allow_list_misses_is_told_of() {
+        let (records, _) = planned(&request(&["A=1"], &["api.example.com"], &[])).unwrap();
+        let rules = |only_allowed, allow: &[&str]| NetworkRules {
+            only_allowed,
+            allow: allow.iter().map(ToString::to_string).collect(),
+            ..NetworkRules::default()
+        };
+        for allow in [&["api.example.com"][..], &["*.example.com:443"], &["other.example"][..0], &["203.0.113.0/24"]] {
+            assert!(check_reach(&records, &rules(!allow.is_empty(), allow)).is_ok(), "{allow:?}");
+        }
+        for allow in [&["other.example.com"][..], &["api.example.com:80"], &[]] {
+            let error = check_reach(&records, &rules(true, allow)).unwrap_err();
+            assert!(error.to_string().contains("api.example.com:443"), "{error}");
+        }
     }
 
     #[test]

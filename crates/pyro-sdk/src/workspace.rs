@@ -213,6 +213,7 @@ fn describe(pyro: &Pyro, registry: &Registry, record: &WorkspaceRecord) -> Resul
         accelerator: shape.accelerator.to_string(),
         workspace_seed: seed(record),
         secrets: crate::secrets::describe(record),
+        secrets_unavailable: crate::secrets::unavailable(record),
         command_count: record.command_count,
         running_command_count: running,
         last_command: last_command.as_ref().map(CommandEntry::from),

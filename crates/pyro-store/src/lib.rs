@@ -33,9 +33,9 @@ pub use network_log::{ChainEnd, ChainFault, NetworkLog, Verified};
 pub use reap::{Reaped, reap};
 pub use registry::{
     Carried, CarriedCommand, CarriedProcesses, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord,
-    MachineRole, MachineState, NetworkPolicy, NetworkRules, NewMachine, NewWorkspace, OnExpire, PortRecord, PortSpec, ReadinessProbe,
-    Registry, ResetTarget, RestartPolicy, SERVICES_MAX, SecretRecord, SecretSource, SeedRecord, ServiceRecord, ServiceSpec, ServiceState,
-    ShellRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
+    MachineRole, MachineState, NetworkPolicy, NetworkRules, NewMachine, NewWorkspace, OnExpire, OutsideRecord, PortRecord, PortSpec,
+    ReadinessProbe, Registry, ResetTarget, RestartPolicy, SERVICES_MAX, SecretRecord, SecretSource, SeedRecord, ServiceRecord, ServiceSpec,
+    ServiceState, ShellRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
 };
 pub use ring::{
     RingReader, RingSize, RingWriter, SHELL_RING_BYTES, keep_rings, restore_rings, service_ring, service_ring_name, shell_ring,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pyro_egress::policy::{Name, VisibleName};
 use pyro_egress::{FlowId, Interceptor, OpenedFlow};
-use pyro_intercept::{Authority, DEFAULT_HEADER, Proxy, Roots, SecretUse, Substitution, placeholder};
+use pyro_intercept::{Authority, DEFAULT_HEADER, Proxy, Roots, SecretUse, Substitution};
 use pyro_secret::SecretValue;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -52,7 +52,7 @@ impl World {
     }
 
     pub(crate) fn with(server: Server, root_pem: &str) -> Self {
-        let placeholder = placeholder(&"TOKEN".parse().unwrap()).unwrap();
+        let placeholder = "pyro-secret-TOKEN-0123456789abcdef0123456789abcdef".to_owned();
         let mut roots = Roots::none();
         roots.add_pem(root_pem.as_bytes()).unwrap();
         let (sender, uses) = mpsc::channel(16);

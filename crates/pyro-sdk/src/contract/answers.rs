@@ -290,8 +290,6 @@ pub struct Secret {
     /// Header of requests to them in which it stands
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
-    /// Whether a start finds its value; a literal of a stopped workspace must be given again
-    pub available: bool,
 }
 
 /// A guest port that is reachable from the host.
@@ -382,6 +380,9 @@ pub struct WorkspaceStatus {
     pub workspace_seed: WorkspaceSeed,
     /// Secrets, by name
     pub secrets: Vec<Secret>,
+    /// Names of those that the next start must be given: nobody keeps a literal of a stopped workspace
+    #[serde(default)]
+    pub secrets_unavailable: Vec<String>,
     /// Commands so far
     pub command_count: u64,
     /// Commands that run now

@@ -47,6 +47,7 @@ impl Error {
             Problem::NoNetworkGroup { known, .. } => Some(format!("config.toml has {known}")),
             Problem::TooManyNetworkRules { .. } => Some("wildcards and networks cover many hosts with one rule: `*.example.org`, `203.0.113.0/24`".to_owned()),
             Problem::SecretUnclear { flag } => Some(format!("say which: `{flag} NAME=…`")),
+            Problem::SecretHostNotAllowed { host, .. } => Some(format!("add `--allow-host {host}`")),
             Problem::HeaderWithoutHost { name } => Some(format!("add `--secret-host {name}=HOST`")),
             Problem::SecretNotSaid { name } => Some(format!("set the variable `{name}`, or say `--secret {name}=VALUE`")),
             Problem::SecretsUnavailable { workspace, names } => {

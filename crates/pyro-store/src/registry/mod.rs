@@ -37,7 +37,7 @@ pub use self::{
     events::EventRecord,
     layers::{DiskRole, LayerRecord, LiveLayers},
     machines::{MachineRecord, MachineRole, MachineState, NewMachine},
-    network::{NetworkPolicy, NetworkRules, SecretRecord, SecretSource},
+    network::{NetworkPolicy, NetworkRules, OutsideRecord, SecretRecord, SecretSource},
     services::{
         CarriedProcesses, PortRecord, PortSpec, ReadinessProbe, RestartPolicy, SERVICES_MAX, ServiceRecord, ServiceSpec, ServiceState,
     },

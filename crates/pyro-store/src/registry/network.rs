@@ -87,23 +87,20 @@ pub struct SecretRecord {
     pub name: String,
     /// Where its value comes from.
     pub source: SecretSource,
-    /// The hosts it is sent to, as rules; empty for one that is handed to commands.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<String>,
-    /// The header of requests to them in which it stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<String>,
-    /// What the guest has instead of the value, where that stays outside. A copy has the same, since its processes know it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placeholder: Option<String>,
+    /// How it is used where its value stays on the host; `None` for one that is handed to commands.
+    #[serde(flatten)]
+    pub outside: Option<OutsideRecord>,
 }
 
-impl SecretRecord {
-    /// Tells whether its value stays on the host.
-    #[must_use]
-    pub fn stays_outside(&self) -> bool {
-        !self.hosts.is_empty()
-    }
+/// How a secret is used that does not enter the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideRecord {
+    /// The hosts it is sent to, as rules; at least one.
+    pub hosts: Vec<String>,
+    /// The header of requests to them in which it stands.
+    pub header: String,
+    /// What the guest has instead of the value. A copy has the same, since its processes know it.
+    pub placeholder: String,
 }
 
 impl Registry {

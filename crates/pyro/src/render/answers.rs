@@ -80,7 +80,7 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         ("seed", seed(&status.workspace_seed)),
         ("runs on", Some(format!("{} vCPU, {} MiB, {}", status.vcpu_count, status.mem_mib, status.accelerator))),
         ("network", Some(status.network_policy.as_str().to_owned())),
-        ("secrets", secrets(&status.secrets)),
+        ("secrets", secrets(&status.secrets, &status.secrets_unavailable)),
         (
             "disk",
             Some(format!(
@@ -132,11 +132,11 @@ pub(crate) fn environment(answer: &EnvironmentAnswer) -> String {
 }
 
 /// Tells names, and what is particular about them.
-fn secrets(secrets: &[Secret]) -> Option<String> {
+fn secrets(secrets: &[Secret], unavailable: &[String]) -> Option<String> {
     let one = |secret: &Secret| {
         let mut about = vec![secret.source_kind.clone()];
         about.extend((!secret.hosts.is_empty()).then(|| format!("sent to {}", secret.hosts.join(" "))));
-        about.extend((!secret.available).then(|| "to be given again".to_owned()));
+        about.extend(unavailable.contains(&secret.name).then(|| "to be given again".to_owned()));
         format!("{} ({})", secret.name, about.join(", "))
     };
     (!secrets.is_empty()).then(|| secrets.iter().map(one).collect::<Vec<_>>().join(", "))

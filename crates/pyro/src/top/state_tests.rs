@@ -32,6 +32,7 @@ pub(in crate::top) fn workspace(name: &str, state: WorkspaceState) -> WorkspaceS
             bytes_written: 0,
         },
         secrets: Vec::new(),
+        secrets_unavailable: Vec::new(),
         command_count: 3,
         running_command_count: 0,
         last_command: None,

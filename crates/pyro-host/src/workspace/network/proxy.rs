@@ -4,8 +4,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use hyper::header::HeaderName;
 use pyro_egress::Interceptor;
-use pyro_intercept::{Authority, DEFAULT_HEADER, HostPattern, Proxy, Roots, SecretUse, Substitution, placeholder};
+use pyro_intercept::{Authority, HostPattern, Proxy, Roots, SecretUse, Substitution};
 use pyro_secret::{SecretName, SecretValue};
 use pyro_store::WorkspaceRecord;
 use tokio::sync::mpsc;
@@ -40,22 +41,16 @@ impl Outside {
         };
         let mut substitutions = Vec::new();
         let mut placeholders = Placeholders::new();
-        for secret in record.secrets.iter().filter(|secret| secret.stays_outside()) {
+        for secret in &record.secrets {
+            let Some(outside) = &secret.outside else { continue };
             let Some((name, value)) = values.iter().find(|(name, _)| name.as_str() == secret.name) else { continue };
-            let stand_in = match &secret.placeholder {
-                Some(stand_in) => stand_in.clone(),
-                None => placeholder(name).map_err(|error| failed(&error))?,
-            };
-            let header = match &secret.header {
-                Some(header) => header.parse().map_err(|error| failed(&error))?,
-                None => DEFAULT_HEADER,
-            };
-            for host in &secret.hosts {
+            let header: HeaderName = outside.header.parse().map_err(|error| failed(&error))?;
+            for host in &outside.hosts {
                 let host: HostPattern = host.parse().map_err(|error| failed(&error))?;
-                let substitution = Substitution::new(name.clone(), stand_in.clone(), value.clone(), host, header.clone());
+                let substitution = Substitution::new(name.clone(), outside.placeholder.clone(), value.clone(), host, header.clone());
                 substitutions.push(substitution.map_err(|error| failed(&error))?);
             }
-            placeholders.insert(name.clone(), stand_in);
+            placeholders.insert(name.clone(), outside.placeholder.clone());
         }
         if substitutions.is_empty() {
             return Ok(None);
