@@ -8,6 +8,8 @@ use pyro_proto::{
 };
 use pyro_store::{NetworkPolicy as StoredPolicy, NetworkRules, WorkspaceRecord, WorkspaceState};
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     CommandSpec, Observer, Pyro, Workspace,
@@ -188,7 +190,8 @@ const fn with_egress(policy: StoredPolicy) -> StoredPolicy {
 #[derive(Debug)]
 pub struct Learning {
     workspace: Workspace,
-    _open: tonic::Streaming<NetworkLearnAnswer>,
+    requests: mpsc::Sender<NetworkLearnRequest>,
+    answers: tonic::Streaming<NetworkLearnAnswer>,
     after: u64,
 }
 
@@ -243,11 +246,15 @@ impl Learnt {
 }
 
 impl Learning {
-    /// Closes egress again and tells what was reached.
+    /// Closes egress again and tells what was reached. When this returns it is closed.
     ///
     /// # Errors
     /// The log cannot be read, or the workspace has ended meanwhile.
-    pub async fn finish(self) -> Result<Learnt> {
+    pub async fn finish(mut self) -> Result<Learnt> {
+        drop(self.requests);
+        let closed = async { while let Ok(Some(NetworkLearnAnswer {})) = self.answers.message().await {} };
+        // A supervisor that cannot close it ends the machine.
+        drop(tokio::time::timeout(ANSWER_DEADLINE, closed).await);
         let record = self.workspace.record().await?;
         let call = |mut client: Client| async move { client.network_flush(NetworkFlushRequest {}).await };
         self.workspace.ask(&record, "read the network log of", FLUSH_DEADLINE, call).await?;
@@ -291,15 +298,16 @@ impl Workspace {
     pub async fn learn(&self) -> Result<Learning> {
         let record = self.record().await?;
         self.must_have_egress(&record)?;
-        let call = |mut client: Client| async move { client.network_learn(NetworkLearnRequest {}).await };
-        let mut open = self.ask(&record, "open egress of", ANSWER_DEADLINE, call).await?;
-        let Ok(Ok(Some(NetworkLearnAnswer {}))) = tokio::time::timeout(ANSWER_DEADLINE, open.message()).await else {
+        let (requests, said) = mpsc::channel(1);
+        let call = |mut client: Client| async move { client.network_learn(ReceiverStream::new(said)).await };
+        let mut answers = self.ask(&record, "open egress of", ANSWER_DEADLINE, call).await?;
+        let Ok(Ok(Some(NetworkLearnAnswer {}))) = tokio::time::timeout(ANSWER_DEADLINE, answers.message()).await else {
             let cause = Cause::new("its supervisor did not say that it is open");
             return Err(Error::workspace("open egress of", self.label(), ErrorKind::MachineFailed, cause).about(self.label()));
         };
         let id = record.id.clone();
         let after = self.pyro().store(move |_, registry| Ok(registry.network_log_end(&id)?.sequence)).await?;
-        Ok(Learning { workspace: self.clone(), _open: open, after })
+        Ok(Learning { workspace: self.clone(), requests, answers, after })
     }
 }
 

@@ -142,8 +142,10 @@ impl supervisor_server::Supervisor for Service {
 
     type NetworkLearnStream = Answers<NetworkLearnAnswer>;
 
-    async fn network_learn(&self, _: Request<NetworkLearnRequest>) -> Result<Response<Self::NetworkLearnStream>, Status> {
-        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.learn_network().await?))))
+    async fn network_learn(&self, requests: Request<Streaming<NetworkLearnRequest>>) -> Result<Response<Self::NetworkLearnStream>, Status> {
+        let mut requests = requests.into_inner();
+        let finished = async move { while let Ok(Some(NetworkLearnRequest {})) = requests.message().await {} };
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.0.learn_network(finished).await?))))
     }
 
     async fn network_flush(&self, _: Request<NetworkFlushRequest>) -> Result<Response<NetworkFlushAnswer>, Status> {

@@ -121,8 +121,11 @@ impl Supervisor {
         network.handle.part_with(connections.iter().filter_map(end).collect()).await.map_err(HostError::network)
     }
 
-    /// Opens egress until what is returned is dropped.
-    pub(super) async fn learn_network(self: &Arc<Self>) -> HostResult<mpsc::Receiver<Result<NetworkLearnAnswer, Status>>> {
+    /// Opens egress until `finished` is, or what is returned is dropped; it ends once egress is closed again.
+    pub(super) async fn learn_network(
+        self: &Arc<Self>,
+        finished: impl Future<Output = ()> + Send + 'static,
+    ) -> HostResult<mpsc::Receiver<Result<NetworkLearnAnswer, Status>>> {
         let network = self.running_network()?;
         let (opened, receiver) = mpsc::channel(1);
         network.learning.fetch_add(1, Ordering::SeqCst);
@@ -134,7 +137,10 @@ impl Supervisor {
         let supervisor = self.clone();
         tokio::spawn(async move {
             if applied.is_ok() {
-                opened.closed().await;
+                tokio::select! {
+                    () = opened.closed() => {}
+                    () = finished => {}
+                }
             }
             let Some(network) = supervisor.network.get() else { return };
             network.learning.fetch_sub(1, Ordering::SeqCst);
