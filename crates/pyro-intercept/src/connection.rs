@@ -4,6 +4,7 @@ use std::error::Error;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
@@ -25,8 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{AnswerBody, Refusal};
 use crate::departure::Departure;
 use crate::limits::{
-    BUFFER_BYTES, CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_MAX,
-    SUBSTITUTED_BYTES_MAX, TELL_TIMEOUT,
+    BUFFER_BYTES, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, Patience, STREAM_WINDOW_BYTES, STREAMS_MAX, SUBSTITUTED_BYTES_MAX, TELL_TIMEOUT,
 };
 use crate::proxy::Shared;
 use crate::relay::{self, Asked};
@@ -42,24 +42,38 @@ type Broken = Box<dyn Error + Send + Sync>;
 type Upgrades = (OnUpgrade, OnUpgrade);
 
 /// Serves a connection until either side is done with it, or the guest is gone. Dropping the future ends both sides.
-pub(crate) async fn serve(shared: Arc<Shared>, flow: OpenedFlow, host: Name, guest: UnixStream, upstream: TcpStream, tasks: Tasks) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    patience: Patience,
+    flow: OpenedFlow,
+    host: Name,
+    ends: (UnixStream, TcpStream),
+    tasks: Tasks,
+) {
     let (tasks, _guard) = tasks.within();
-    let Ok(departure) = Departure::of(&guest) else { return };
+    let Ok(departure) = Departure::of(&ends.0) else { return };
     tokio::select! {
-        () = serve_guest(shared, flow, host, guest, upstream, tasks) => {}
+        () = serve_guest(shared, patience, flow, host, ends, tasks) => {}
         () = departure.happened() => {}
     }
 }
 
-async fn serve_guest(shared: Arc<Shared>, flow: OpenedFlow, host: Name, guest: UnixStream, upstream: TcpStream, tasks: Tasks) {
+async fn serve_guest(
+    shared: Arc<Shared>,
+    patience: Patience,
+    flow: OpenedFlow,
+    host: Name,
+    (guest, upstream): (UnixStream, TcpStream),
+    tasks: Tasks,
+) {
     let gone = CancellationToken::new();
-    let handshakes = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(&shared, &host, guest, upstream, &tasks, gone.clone()));
+    let handshakes = tokio::time::timeout(patience.handshake, shake_hands(&shared, &host, guest, upstream, &tasks, gone.clone()));
     let Ok(Some((stream, protocol, sender))) = handshakes.await else { return };
     let port = flow.destination.port();
     let connection =
         Arc::new(Connection { shared, flow: flow.id, host, port, sender, upgrading: AtomicBool::new(false), upgrades: Mutex::default() });
     match protocol {
-        Protocol::Http1 => serve_http1(&connection, stream, gone).await,
+        Protocol::Http1 => serve_http1(&connection, stream, patience.head, gone).await,
         Protocol::Http2 => serve_http2(&connection, stream, gone, tasks).await,
     }
     let upgrades = connection.upgrades.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -122,11 +136,11 @@ async fn shake_hands(
     Some((stream, protocol, sender))
 }
 
-async fn serve_http1(connection: &Arc<Connection>, stream: TlsStream<UnixStream>, gone: CancellationToken) {
+async fn serve_http1(connection: &Arc<Connection>, stream: TlsStream<UnixStream>, head: Duration, gone: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES)
         .preserve_header_case(true)

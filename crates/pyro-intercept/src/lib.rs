@@ -44,7 +44,7 @@ mod usage;
 
 pub use authority::{Authority, AuthorityError};
 pub use host::{HostPattern, HostPatternError};
-pub use limits::{PROXIED_FLOWS_MAX, VALID_FOR};
+pub use limits::{PROXIED_FLOWS_MAX, Patience, VALID_FOR};
 pub use proxy::{Proxy, ProxyError};
 pub use roots::{Roots, RootsError};
 pub use substitution::{DEFAULT_HEADER, Substitution, SubstitutionError};

@@ -14,11 +14,20 @@ pub(crate) const LEAVES_MAX: usize = 256;
 /// Connections that are proxied at once; one more is closed. Each holds up to some 2 MiB where both of its ends are hostile.
 pub const PROXIED_FLOWS_MAX: usize = 128;
 
-/// From the guest's first byte to the end of both handshakes: what slow TLS servers on slow lines take, with room.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a guest may take. The default is for real ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// From the beginning of a connection to the end of both handshakes: what slow TLS servers on slow lines take, with room.
+    pub handshake: Duration,
+    /// How long an HTTP/1 connection may be idle or in the middle of a request's head: longer than most clients keep an idle one.
+    pub head: Duration,
+}
 
-/// How long an HTTP/1 connection may be idle or in the middle of a request's head: longer than most clients keep an idle one.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+impl Default for Patience {
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(20), head: Duration::from_secs(90) }
+    }
+}
 
 /// The longest head of a request or answer: several times what servers accept.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -16,7 +16,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::authority::Authority;
 use crate::connection;
-use crate::limits::PROXIED_FLOWS_MAX;
+use crate::limits::{PROXIED_FLOWS_MAX, Patience};
 use crate::roots::Roots;
 use crate::substitution::Substitution;
 use crate::tasks::Tasks;
@@ -26,6 +26,7 @@ use crate::usage::SecretUse;
 pub struct Proxy {
     shared: Arc<Shared>,
     flows: Arc<Semaphore>,
+    patience: Patience,
     tasks: Tasks,
     _guard: DropGuard,
 }
@@ -85,7 +86,13 @@ impl Proxy {
             .with_no_client_auth();
         let (tasks, guard) = Tasks::new();
         let shared = Arc::new(Shared { authority, substitutions, redactor, client_config, uses });
-        Ok(Self { shared, flows: Arc::new(Semaphore::new(PROXIED_FLOWS_MAX)), tasks, _guard: guard })
+        Ok(Self { shared, flows: Arc::new(Semaphore::new(PROXIED_FLOWS_MAX)), patience: Patience::default(), tasks, _guard: guard })
+    }
+
+    /// Changes how long connections that begin from now on may take.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Returns the authority's certificate for the guest's trust store.
@@ -129,9 +136,9 @@ impl Interceptor for Proxy {
         let Some(host) = server_name(&flow).cloned() else { return };
         // One connection too many is closed, as by a server that has enough.
         let Ok(permit) = Arc::clone(&self.flows).try_acquire_owned() else { return };
-        let (shared, tasks) = (Arc::clone(&self.shared), self.tasks.clone());
+        let (shared, patience, tasks) = (Arc::clone(&self.shared), self.patience, self.tasks.clone());
         self.tasks.spawn(async move {
-            connection::serve(shared, flow, host, guest, upstream, tasks).await;
+            connection::serve(shared, patience, flow, host, (guest, upstream), tasks).await;
             drop(permit);
         });
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pyro_egress::policy::{Name, VisibleName};
 use pyro_egress::{FlowId, Interceptor, OpenedFlow};
-use pyro_intercept::{Authority, DEFAULT_HEADER, Proxy, Roots, SecretUse, Substitution};
+use pyro_intercept::{Authority, DEFAULT_HEADER, Patience, Proxy, Roots, SecretUse, Substitution};
 use pyro_secret::SecretValue;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -59,6 +59,12 @@ impl World {
         let substitutions = vec![substitution(&placeholder, &format!("{HOST}:{}", server.address.port()))];
         let proxy = Proxy::new(Authority::new("Pyro test").unwrap(), substitutions, roots, sender).unwrap();
         Self { proxy: Some(proxy), uses, placeholder, server }
+    }
+
+    /// The same, with a proxy that has little patience.
+    pub(crate) fn impatient(mut self, patience: Patience) -> Self {
+        self.proxy = self.proxy.map(|proxy| proxy.with_patience(patience));
+        self
     }
 
     pub(crate) fn authority_pem(&self) -> String {
