@@ -34,11 +34,12 @@ impl Learnt {
         self.forget_expired(now);
         let end = now + ttl.clamp(TTL_FLOOR, TTL_MAX) + TTL_GRACE;
         let names = self.by_address.entry(address).or_default();
-        if let Some((_, old_end)) = names.iter_mut().find(|(known, _)| known == name) {
+        if let Some(index) = names.iter().position(|(known, _)| known == name) {
+            let (known, old_end) = names.remove(index);
             // A shorter TTL than last time does not take back what the guest was told then.
-            if end > *old_end {
-                self.by_end.remove(&(*old_end, address, name.clone()));
-                *old_end = end;
+            names.push((known, end.max(old_end)));
+            if end > old_end {
+                self.by_end.remove(&(old_end, address, name.clone()));
                 self.by_end.insert((end, address, name.clone()));
             }
             return;
@@ -130,6 +131,19 @@ mod tests {
         assert_eq!(at(&learnt, 150), [name("long.example")]);
         assert_eq!(at(&learnt, 3629), [name("long.example")]);
         assert!(at(&learnt, 3630).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_asked_for_again_is_the_latest() {
+        let start = Instant::now();
+        let address = Ipv4Addr::new(203, 0, 113, 5);
+        let mut learnt = Learnt::default();
+        // The last one with a shorter time to live, which takes back nothing.
+        for (label, seconds) in [("a", 600), ("b", 600), ("a", 60)] {
+            learnt.learn(address, &name(&format!("{label}.example")), Duration::from_secs(seconds), start);
+        }
+        assert_eq!(learnt.names_at(address, start), [name("b.example"), name("a.example")]);
+        assert_eq!(learnt.names_at(address, start + Duration::from_secs(400)).len(), 2);
     }
 
     #[test]
