@@ -73,6 +73,27 @@ fn learning_tells_the_narrowest_rules_and_a_group_of_them_is_enough() {
 }
 
 #[test]
+fn a_commands_end_tells_what_the_network_refused_it() {
+    let Some(world) = World::new() else { return };
+    world.names().set("files.test", Answer::addresses(&[ELSEWHERE]));
+    let home = world.home();
+    let guest = Prober::create(&home, &["--allow-host", "api.test:80"]);
+    let attempt =
+        |more: &[&str], tries: &[&str]| home.pyro(&[&["workspace", "exec", guest.id()], more, &["--", "perl", "probe.pl"], tries].concat());
+    let refused = ["http files.test 80 files.test /", "tcp 10.0.0.5 5432", "tcp 10.0.0.5 5432"];
+    let answer = attempt(&["--json"], &refused).ok().json();
+    assert_eq!(strings(&answer["network_refused"]), ["files.test", "10.0.0.5:5432"], "{answer}");
+    // Not again, and not to a command that was refused nothing.
+    assert!(attempt(&["--json"], &["ask api.test A 10.0.2.2"]).ok().json().get("network_refused").is_none());
+    let told = attempt(&[], &refused[..1]).ok();
+    let hint = format!("pyro workspace network allow {} files.test", guest.id());
+    assert!(told.stderr.contains("the network refused files.test") && told.stderr.contains(&hint), "{}", told.stderr);
+    let _ = home.pyro(&["workspace", "network", "allow", guest.id(), "files.test"]).ok();
+    let after = attempt(&[], &refused[..1]).ok();
+    assert!(after.text().starts_with("200") && !after.stderr.contains("refused"), "{after:?}");
+}
+
+#[test]
 fn a_learner_that_is_killed_leaves_nothing_open() {
     let Some(world) = World::new() else { return };
     let home = world.home();

@@ -162,6 +162,8 @@ pub struct CommandExit {
     pub duration: Duration,
     /// Why it could not be started.
     pub failure: Option<String>,
+    /// What the workspace's network refused meanwhile, as the narrowest rules that would allow it.
+    pub network_refused: Vec<String>,
 }
 
 impl From<ExecExit> for CommandExit {
@@ -172,6 +174,7 @@ impl From<ExecExit> for CommandExit {
             timed_out: exit.timed_out,
             duration: Duration::from_micros(exit.duration_us),
             failure: (!exit.spawn_message.is_empty()).then_some(exit.spawn_message),
+            network_refused: exit.network_refused,
         }
     }
 }
@@ -369,6 +372,7 @@ impl Execution {
             kept_bytes: None,
             truncated: output.truncated,
             failure: exit.failure,
+            network_refused: exit.network_refused,
             execution_mode: self.mode(),
             accelerator: self.accelerator.map(ToOwned::to_owned),
         }

@@ -135,7 +135,7 @@ impl Run {
             (false, Some(signal)) => 128 + signal,
             (false, None) => status.and_then(|status| status.code()).unwrap_or(NOT_EXECUTABLE),
         };
-        let exit = CommandExit { exit_code, signal, timed_out, duration: started.elapsed(), failure: None };
+        let exit = CommandExit { exit_code, signal, timed_out, duration: started.elapsed(), ..CommandExit::default() };
         drop(self.sender.send(ExecEvent::Exited(exit)).await);
     }
 }

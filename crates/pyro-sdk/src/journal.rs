@@ -111,6 +111,7 @@ pub(crate) async fn answer(
         stderr_bytes: written_stderr,
         kept_bytes: Some(kept_bytes),
         failure: command.failure,
+        network_refused: Vec::new(),
         execution_mode: ExecutionMode::Guest,
         accelerator: Some(record.shape.accelerator.to_string()),
     })

@@ -253,7 +253,10 @@ impl Pump {
             result = self.carry() => result,
             () = late => Err(Failure::message(ErrorKind::DeadlineExceeded, "the guest did not end the command when its time was up")),
         };
-        let result = result.map_err(|failure| self.supervisor.redact_failure(failure));
+        let mut result = result.map_err(|failure| self.supervisor.redact_failure(failure));
+        if let Ok(exit) = &mut result {
+            exit.network_refused = self.supervisor.network_refused_since(self.started).await;
+        }
         let exit = result.as_ref().ok().cloned();
         let end = CommandEnd {
             exit_code: exit.as_ref().map(|exit| exit.exit_code),
@@ -389,6 +392,7 @@ pub(super) fn sanitise(mut exit: ExecExit, elapsed: Duration) -> ExecExit {
     exit.duration_us = exit.duration_us.min(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     exit.exit_code = exit.exit_code.clamp(0, 255);
     exit.signal = exit.signal.clamp(0, 64);
+    exit.network_refused.clear();
     exit.spawn_message = exit.spawn_message.chars().filter(|c| !c.is_control()).take(1000).collect();
     exit
 }

@@ -223,6 +223,9 @@ pub struct CommandAnswer {
     pub truncated: bool,
     /// Why it could not be started, or why its end is not known
     pub failure: Option<String>,
+    /// What the workspace's network refused while it ran, as the narrowest rules that would allow it; 16 at the most
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_refused: Vec<String>,
     /// Where it ran
     pub execution_mode: ExecutionMode,
     /// How guest instructions were executed: `kvm` or `tcg`

@@ -46,6 +46,14 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     }
     let (end, answer) = stream::follow(&mut execution, &context.printer, follow).await?;
     let code = stream::conclude(&context.printer, STATUS_NAME, &end, &answer)?;
+    if !answer.network_refused.is_empty() && !context.printer.is_json() {
+        let rules = answer.network_refused.join(" ");
+        let allow = format!("pyro workspace network allow {} {rules}", workspace.label());
+        context.printer.notice(&format!(
+            "the network refused {rules}; `{allow}` allows it, `pyro workspace logs {} --network` says why",
+            workspace.label()
+        ));
+    }
     if let (End::Interrupted, Some(sequence)) = (&end, answer.sequence) {
         context.printer.notice(&format!("the command goes on: `pyro workspace exec-wait {} {sequence}`", workspace.label()));
     }

@@ -115,6 +115,10 @@ fn command(answer: &Value) -> String {
         }
         text.push_str(&format!("[stderr]\n{stderr}"));
     }
+    if let Some(refused) = answer.get("network_refused").and_then(Value::as_array).filter(|refused| !refused.is_empty()) {
+        let rules: Vec<String> = refused.iter().filter_map(Value::as_str).map(plain).collect();
+        text.push_str(&format!("\n[the network of this workspace refused: {}; no retry helps until a rule allows it]", rules.join(" ")));
+    }
     if is_true(answer, "truncated") {
         text.push_str("\n[output was left out; workspace_logs with this sequence and stdout_offset reads it]");
     }

@@ -56,7 +56,8 @@ pub(super) async fn keep(supervisor: Weak<Supervisor>, workspace: WorkspaceId, s
             first = events.next() => match first {
                 Some(first) => {
                     entries.push(entry(&first));
-                    tokio::time::sleep(BATCH_PAUSE).await;
+                    // Whoever asks for everything does not wait for more.
+                    flush = tokio::time::timeout(BATCH_PAUSE, flushes.recv()).await.ok().flatten();
                 }
                 None => ended = true,
             },
@@ -97,6 +98,11 @@ impl Supervisor {
     /// Appends entries to the workspace's network log and tells its events of them.
     async fn enter_network(&self, workspace: &WorkspaceId, entries: Vec<Entry>, allowance: &mut Allowance) {
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.redact_entry(entry)).collect();
+        if let Some(network) = self.network.get() {
+            let now = std::time::Instant::now();
+            let rules = entries.iter().filter_map(|entry| entry.get("would_allow")?.as_str());
+            rules.for_each(|rule| network.refusals.note(now, rule.to_owned()));
+        }
         let mut happened = Vec::new();
         for entry in &entries {
             if allowance.take() {

@@ -7,6 +7,7 @@
 mod certificates;
 mod log;
 mod proxy;
+mod refusals;
 mod resolvers;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
         Arc, Mutex, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pyro_egress::{
@@ -34,6 +35,7 @@ use tokio::{
 };
 use tonic::Status;
 
+use self::refusals::{Refusals, TELL_DEADLINE};
 pub(super) use self::{certificates::Certificates, proxy::Outside};
 use super::{EndReason, Supervisor, log_line};
 use crate::{
@@ -61,6 +63,8 @@ pub(super) struct Network {
     learning: AtomicUsize,
     /// Writes the log; ends with the stack.
     keeper: Mutex<Option<JoinHandle<()>>>,
+    /// What commands are told of when they end.
+    refusals: Refusals,
     /// Whom the keeper is to tell when it has written everything.
     flushes: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -97,8 +101,14 @@ impl Supervisor {
         let (flushes, flush_requests) = mpsc::channel(8);
         let keeper =
             tokio::spawn(log::keep(Arc::downgrade(self), record.id.clone(), log::Sources { events, uses, flushes: flush_requests }));
-        let network =
-            Network { handle, own: tokio::sync::Mutex::new(own), learning: AtomicUsize::new(0), keeper: Mutex::new(Some(keeper)), flushes };
+        let network = Network {
+            handle,
+            own: tokio::sync::Mutex::new(own),
+            learning: AtomicUsize::new(0),
+            keeper: Mutex::new(Some(keeper)),
+            refusals: Refusals::default(),
+            flushes,
+        };
         let set_once = self.network.set(network).is_ok();
         debug_assert!(set_once, "a machine is adopted once");
         tokio::spawn(watch_own_addresses(Arc::downgrade(self)));
@@ -161,6 +171,14 @@ impl Supervisor {
             drop(flushed.await);
         }
         Ok(())
+    }
+
+    /// Returns the rules that would have allowed what the network has refused since then.
+    pub(super) async fn network_refused_since(&self, then: Instant) -> Vec<String> {
+        let Some(network) = self.network.get() else { return Vec::new() };
+        // Those that are on their way, if there are any.
+        drop(tokio::time::timeout(TELL_DEADLINE, self.flush_network()).await);
+        network.refusals.since(then)
     }
 
     /// Takes the registry's rules over; returns how many connections they ended.
