@@ -63,6 +63,34 @@ fn the_world_serves_every_address_and_sees_all_that_comes() {
 }
 
 #[test]
+fn a_host_with_a_folder_serves_what_lies_in_it_and_nothing_else() {
+    let Some(world) = World::new() else { return };
+    let folder = tempfile::tempdir().expect("there is room");
+    let (served, outside) = (folder.path().join("served"), folder.path().join("outside"));
+    std::fs::create_dir(&served).expect("there is room");
+    std::fs::write(served.join("index.html"), "an index").expect("there is room");
+    std::fs::write(served.join("file"), "a file").expect("there is room");
+    std::fs::write(&outside, "not served").expect("there is room");
+    world.serve("files.test", &served);
+    world.redirect("old.test", "https://files.test");
+    let get = |host: &str, path: &str| exchange(80, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    for (path, body) in [("/file", "a file"), ("/./file", "a file"), ("/", "an index")] {
+        let answer = get("files.test", path);
+        let length = format!("content-length: {}\r\n", body.len());
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&length) && answer.ends_with(body), "{path}: {answer}");
+    }
+    let absolute = format!("/{}", outside.display());
+    for path in ["/none", "/../outside", "/x/../../outside", "/%2e%2e/outside", &absolute] {
+        let answer = get("files.test", path);
+        assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("not served"), "{path}: {answer}");
+    }
+    let answer = get("old.test", "/file");
+    assert!(answer.starts_with("HTTP/1.1 302 ") && answer.contains("location: https://files.test/file\r\n"), "{answer}");
+    assert!(get("files.test:80", "/file").ends_with("a file"), "a client may name the port");
+    assert!(get("other.test", "/file").ends_with("hello from other.test by HTTP/1.1\n"));
+}
+
+#[test]
 fn the_probe_tells_what_it_meets() {
     let Some(world) = World::new() else { return };
     world.names().set("api.test", Answer::addresses(&[OUTSIDE]));

@@ -18,12 +18,15 @@ mod names;
 mod namespace;
 mod servers;
 mod service;
+mod site;
 mod watch;
 mod wire;
 
 use std::{
+    collections::HashMap,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -32,6 +35,7 @@ use std::{
 
 use namespace::Side;
 use serde_json::Value;
+use site::Site;
 
 pub use names::{Answer, Names};
 pub use servers::{ECHO_PORT, SILENT_PORT, SPEAKS_FIRST_PORT};
@@ -77,6 +81,7 @@ pub struct World {
     names: Names,
     seen: Arc<Mutex<Vec<SocketAddrV4>>>,
     received: Arc<Mutex<Vec<Received>>>,
+    sites: Arc<Mutex<HashMap<String, Site>>>,
     watch: Watch,
     reached: Arc<AtomicUsize>,
     authority: authority::Authority,
@@ -109,14 +114,14 @@ impl World {
         let names = Names::default();
         let seen: Arc<Mutex<Vec<SocketAddrV4>>> = Arc::default();
         let authority = authority::Authority::new();
-        let library = service::Library { names: names.clone(), received: Arc::default() };
-        let received = Arc::clone(&library.received);
+        let library = service::Library { names: names.clone(), received: Arc::default(), sites: Arc::default() };
+        let (received, sites) = (Arc::clone(&library.received), Arc::clone(&library.sites));
         let servers = servers::Servers::start(&world, library, Arc::clone(&seen), &authority);
         let watch = Watch::start(&world);
         let here = host.enter();
         let reached = Arc::new(AtomicUsize::new(0));
         serve_host(&reached);
-        let world = Self { _here: here, names, seen, received, watch, reached, authority, _servers: servers, _sides: [host, world] };
+        let world = Self { _here: here, names, seen, received, sites, watch, reached, authority, _servers: servers, _sides: [host, world] };
         greet(OUTSIDE);
         world.seen.lock().expect("servers do not panic").clear();
         world.watch.forget();
@@ -151,6 +156,25 @@ impl World {
     #[must_use]
     pub fn take_requests(&self) -> Vec<Received> {
         std::mem::take(&mut self.received.lock().expect("servers do not panic"))
+    }
+
+    /// Has the web servers answer for this host with the files below a folder, and with nothing else.
+    pub fn serve(&self, host: &str, folder: &Path) {
+        self.set_site(host, Site::Folder(folder.to_owned()));
+    }
+
+    /// Has the web servers answer for this host with the Git repositories below a folder.
+    pub fn serve_git(&self, host: &str, folder: &Path) {
+        self.set_site(host, Site::Repositories(folder.to_owned()));
+    }
+
+    /// Has the web servers send whoever asks this host to the same path behind an address such as `https://files.test`.
+    pub fn redirect(&self, host: &str, to: &str) {
+        self.set_site(host, Site::Moved(to.to_owned()));
+    }
+
+    fn set_site(&self, host: &str, site: Site) {
+        self.sites.lock().expect("servers do not panic").insert(host.to_owned(), site);
     }
 
     /// Returns how often a server of the host itself was reached.

@@ -4,6 +4,7 @@
 //! `/bytes/N` is N bytes · `/slow` comes in pieces · `/dns-query` is a resolver · an upgrade to WebSocket echoes messages.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex},
 };
@@ -22,9 +23,9 @@ use tokio_tungstenite::{
     tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
 
-use super::names::Names;
+use super::{names::Names, site::Site};
 
-type Body = BoxBody<Bytes, Infallible>;
+pub(super) type Body = BoxBody<Bytes, Infallible>;
 
 /// The pieces of `/slow`, and the pause between two.
 const SLOW: (u64, std::time::Duration) = (5, std::time::Duration::from_millis(200));
@@ -65,11 +66,18 @@ impl Received {
 pub(super) struct Library {
     pub(super) names: Names,
     pub(super) received: Arc<Mutex<Vec<Received>>>,
+    // By host name; every other host has the paths of `respond`.
+    pub(super) sites: Arc<Mutex<HashMap<String, Site>>>,
 }
 
 pub(super) async fn respond(mut request: Request<Incoming>, library: Library) -> Result<Response<Body>, Infallible> {
     let received = Received::of(&request);
     library.received.lock().expect("readers do not panic").push(received.clone());
+    let host = received.host.split(':').next().unwrap_or_default();
+    let site = library.sites.lock().expect("nobody panics with it").get(host).cloned();
+    if let Some(site) = site {
+        return Ok(site.respond(request).await);
+    }
     if let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) {
         let accepted = derive_accept_key(key.as_bytes());
         let upgrade = hyper::upgrade::on(&mut request);
@@ -109,7 +117,7 @@ fn host(request: &Request<Incoming>) -> String {
     request.uri().host().or(header).unwrap_or("nobody").to_owned()
 }
 
-fn whole(bytes: impl Into<Bytes>) -> Body {
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
 }
 
