@@ -11,7 +11,7 @@ use crate::Home;
 /// Where they lie in the guest.
 const FOLDER: &str = "tools";
 
-/// Puts programs of the host below `/workspace/tools`, each startable by its name there.
+/// Puts programs of the host, given by name or by path, below `/workspace/tools`, each startable by its name there.
 ///
 /// # Panics
 /// One of them is not on this host; `script/install-dependencies --test` installs what the stories need.
@@ -20,6 +20,7 @@ pub fn bring(home: &Home, workspace: &str, programs: &[&str]) {
     std::fs::create_dir_all(staging.join("lib")).expect("the home is writable");
     for program in programs {
         let path = find(program);
+        let program = Path::new(program).file_name().and_then(|name| name.to_str()).expect("a program has a name");
         std::fs::copy(&path, staging.join("lib").join(format!("{program}.bin"))).expect("it can be copied");
         let listed = Command::new("ldd").arg(&path).output().expect("ldd is there");
         let mut loader = None;
@@ -46,6 +47,7 @@ pub fn bring(home: &Home, workspace: &str, programs: &[&str]) {
 }
 
 fn find(program: &str) -> PathBuf {
+    // Behind any of them, a path is itself.
     let folders = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"];
     let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.exists());
     let found = found.unwrap_or_else(|| panic!("`{program}` is not on this host: run `script/install-dependencies --test`"));
