@@ -1,28 +1,33 @@
 //! A body out of which secrets are taken while it passes.
 //!
 //! What a redacting stream holds back depends on the secret, so when bytes arrive tells about it: a guest that can have its own bytes sent
-//! back could find out a secret letter by letter. A body that announces its length is over soon; of it, the same number of bytes is held
-//! back whatever they are. One that does not may be a stream of events, whose reader waits for each, and holds back what it must.
+//! back could find out a secret letter by letter. So the same number of bytes is held back whatever they are: to the end of a body that
+//! announces its length, and else until the server has been quiet for a moment, since it may be a stream of events whose reader waits for
+//! each. A server that pauses in the middle of a secret shows it; what makes it pause is not the guest's to choose.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use pyro_secret::{RedactedStream, Redactor};
+use tokio::time::Sleep;
 
 use crate::relay::redact_headers;
 
-/// How much of a body is held back.
+/// How long bytes are held back that may be part of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HoldBack {
-    /// What may begin a secret.
-    AsNeeded,
-    /// As many bytes as may ever be needed.
-    Always,
+    /// To the end of the body.
+    ToTheEnd,
+    /// Until nothing has come for [`QUIET`].
+    UntilQuiet,
 }
+
+/// Longer than a network's hiccup, shorter than a person waits.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// A body without secrets; its length is not known in advance.
 #[derive(Debug)]
@@ -32,6 +37,9 @@ pub(crate) struct RedactedBody<B> {
     stream: RedactedStream,
     /// How many bytes have to be behind, here and in the stream together, until the end.
     behind_bytes: usize,
+    hold_back: HoldBack,
+    /// Runs while nothing comes and something is held back.
+    quiet: Option<Pin<Box<Sleep>>>,
     ready: BytesMut,
     trailers: Option<HeaderMap>,
     ended: bool,
@@ -39,31 +47,44 @@ pub(crate) struct RedactedBody<B> {
 
 impl<B> RedactedBody<B> {
     pub(crate) fn new(inner: B, redactor: &Redactor, hold_back: HoldBack) -> Self {
-        let behind_bytes = match hold_back {
-            HoldBack::AsNeeded => 0,
-            HoldBack::Always => redactor.held_bytes_max(),
-        };
-        let stream = redactor.stream();
-        Self { inner, redactor: redactor.clone(), stream, behind_bytes, ready: BytesMut::new(), trailers: None, ended: false }
+        Self {
+            inner,
+            redactor: redactor.clone(),
+            stream: redactor.stream(),
+            behind_bytes: redactor.held_bytes_max(),
+            hold_back,
+            quiet: None,
+            ready: BytesMut::new(),
+            trailers: None,
+            ended: false,
+        }
     }
 
     /// Takes bytes and returns what may be passed on.
     fn take(&mut self, data: &Bytes) -> Bytes {
-        let shown = self.stream.push(data);
-        if let Cow::Borrowed(shown) = shown
-            && self.behind_bytes == 0
-        {
-            return data.slice_ref(shown);
-        }
-        self.ready.extend_from_slice(&shown);
+        self.quiet = None;
+        self.ready.extend_from_slice(&self.stream.push(data));
         let behind_here = self.behind_bytes.saturating_sub(self.stream.held_bytes());
         self.ready.split_to(self.ready.len().saturating_sub(behind_here)).freeze()
     }
 
-    fn finish(&mut self) -> Bytes {
-        self.ended = true;
+    /// Returns all that is held back.
+    fn release(&mut self) -> Bytes {
         self.ready.extend_from_slice(&self.stream.finish());
         self.ready.split().freeze()
+    }
+}
+
+impl<B> RedactedBody<B> {
+    /// Waits while nothing comes; returns what is held back once that has been long enough.
+    fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        if self.hold_back == HoldBack::ToTheEnd || (self.ready.is_empty() && self.stream.held_bytes() == 0) {
+            return Poll::Pending;
+        }
+        let quiet = self.quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(QUIET)));
+        ready!(quiet.as_mut().poll(context));
+        self.quiet = None;
+        Poll::Ready(self.release())
     }
 }
 
@@ -77,15 +98,23 @@ where
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         while !this.ended {
-            let data = match ready!(Pin::new(&mut this.inner).poll_frame(context)).transpose()? {
-                None => this.finish(),
+            let frame = match Pin::new(&mut this.inner).poll_frame(context) {
+                Poll::Ready(frame) => frame.transpose()?,
+                Poll::Pending => return this.poll_quiet(context).map(|data| Some(Ok(Frame::data(data)))),
+            };
+            let data = match frame {
+                None => {
+                    this.ended = true;
+                    this.release()
+                }
                 Some(frame) => match frame.into_data() {
                     Ok(data) => this.take(&data),
                     Err(frame) => match frame.into_trailers() {
                         Ok(mut trailers) => {
                             redact_headers(&mut trailers, &this.redactor);
                             this.trailers = Some(trailers);
-                            this.finish()
+                            this.ended = true;
+                            this.release()
                         }
                         Err(_) => continue,
                     },
@@ -145,14 +174,17 @@ mod tests {
 
     #[test]
     fn a_split_value_is_replaced_and_trailers_come_last() {
-        assert_eq!(shown(&["a can", "ary b"], HoldBack::AsNeeded), ["a ", "<placeholder> b", "a <placeholder>"]);
-        assert_eq!(shown(&["a can"], HoldBack::AsNeeded), ["a ", "can", "a <placeholder>"]);
+        for hold_back in [HoldBack::ToTheEnd, HoldBack::UntilQuiet] {
+            assert_eq!(shown(&["a can", "ary b"], hold_back).concat(), "a <placeholder> ba <placeholder>");
+            assert_eq!(shown(&["a can"], hold_back).concat(), "a cana <placeholder>");
+        }
     }
 
     #[test]
-    fn what_is_held_back_of_a_body_with_a_length_tells_nothing_of_the_value() {
-        let lengths = |text: &str| shown(&[text, "--"], HoldBack::Always).iter().map(String::len).collect::<Vec<_>>();
-        assert_eq!(lengths("0123456789abcdef-canar"), lengths("0123456789abcdef-xxxxx"));
-        assert_eq!(shown(&["a can", "ary b"], HoldBack::Always).concat(), "a <placeholder> ba <placeholder>");
+    fn what_is_held_back_tells_nothing_of_the_value() {
+        for hold_back in [HoldBack::ToTheEnd, HoldBack::UntilQuiet] {
+            let lengths = |text: &str| shown(&[text, "--"], hold_back).iter().map(String::len).collect::<Vec<_>>();
+            assert_eq!(lengths("0123456789abcdef-canar"), lengths("0123456789abcdef-xxxxx"));
+        }
     }
 }

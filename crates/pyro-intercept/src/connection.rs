@@ -19,6 +19,7 @@ use pyro_egress::policy::Name;
 use pyro_egress::{FlowId, OpenedFlow};
 use rustls::server::Acceptor;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -26,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{AnswerBody, Refusal};
 use crate::departure::Departure;
 use crate::limits::{
-    BUFFER_BYTES, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, Patience, STREAM_WINDOW_BYTES, STREAMS_MAX, SUBSTITUTED_BYTES_MAX, TELL_TIMEOUT,
+    BUFFER_BYTES, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX, SUBSTITUTED_BYTES_MAX, TELL_TIMEOUT,
 };
-use crate::proxy::Shared;
+use crate::proxy::{Shared, Terms};
 use crate::relay::{self, Asked};
 use crate::request;
 use crate::tasks::Tasks;
 use crate::upstream::{self, Protocol, Sender, UpstreamError};
-use crate::usage::{SecretUse, Uses, told_method, told_path};
+use crate::usage::{RefusedRequest, SecretUse, Uses, told_method, told_path};
 
 /// Why a request got no answer: its connection is ended, or its stream reset, as the upstream's was.
 type Broken = Box<dyn Error + Send + Sync>;
@@ -42,38 +43,39 @@ type Broken = Box<dyn Error + Send + Sync>;
 type Upgrades = (OnUpgrade, OnUpgrade);
 
 /// Serves a connection until either side is done with it, or the guest is gone. Dropping the future ends both sides.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    patience: Patience,
-    flow: OpenedFlow,
-    host: Name,
-    ends: (UnixStream, TcpStream),
-    tasks: Tasks,
-) {
+pub(crate) async fn serve(shared: Arc<Shared>, terms: Terms, flow: OpenedFlow, host: Name, ends: (UnixStream, TcpStream), tasks: Tasks) {
     let (tasks, _guard) = tasks.within();
     let Ok(departure) = Departure::of(&ends.0) else { return };
     tokio::select! {
-        () = serve_guest(shared, patience, flow, host, ends, tasks) => {}
+        () = serve_guest(shared, terms, flow, host, ends, tasks) => {}
         () = departure.happened() => {}
     }
 }
 
 async fn serve_guest(
     shared: Arc<Shared>,
-    patience: Patience,
+    terms: Terms,
     flow: OpenedFlow,
     host: Name,
     (guest, upstream): (UnixStream, TcpStream),
     tasks: Tasks,
 ) {
     let gone = CancellationToken::new();
-    let handshakes = tokio::time::timeout(patience.handshake, shake_hands(&shared, &host, guest, upstream, &tasks, gone.clone()));
+    let handshakes = tokio::time::timeout(terms.patience.handshake, shake_hands(&shared, &host, guest, upstream, &tasks, gone.clone()));
     let Ok(Some((stream, protocol, sender))) = handshakes.await else { return };
     let port = flow.destination.port();
-    let connection =
-        Arc::new(Connection { shared, flow: flow.id, host, port, sender, upgrading: AtomicBool::new(false), upgrades: Mutex::default() });
+    let connection = Arc::new(Connection {
+        shared,
+        refused: terms.refused,
+        flow: flow.id,
+        host,
+        port,
+        sender,
+        upgrading: AtomicBool::new(false),
+        upgrades: Mutex::default(),
+    });
     match protocol {
-        Protocol::Http1 => serve_http1(&connection, stream, patience.head, gone).await,
+        Protocol::Http1 => serve_http1(&connection, stream, terms.patience.head, gone).await,
         Protocol::Http2 => serve_http2(&connection, stream, gone, tasks).await,
     }
     let upgrades = connection.upgrades.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -181,6 +183,7 @@ async fn serve_http2(connection: &Arc<Connection>, stream: TlsStream<UnixStream>
 
 struct Connection {
     shared: Arc<Shared>,
+    refused: Option<mpsc::Sender<RefusedRequest>>,
     flow: FlowId,
     host: Name,
     port: u16,
@@ -193,9 +196,18 @@ struct Connection {
 impl Connection {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Broken> {
         let version = request.version();
+        let (method, path) = (told_method(request.method()), told_path(request.uri()));
         match self.forward(request).await {
             Ok(response) => Ok(response),
-            Err(Failure::Refused(refusal)) => Ok(refusal.answer(version)),
+            Err(Failure::Refused(refusal)) => {
+                if let Some(refused) = &self.refused {
+                    let (status, reason) = (refusal.status.as_u16(), refusal.text.clone());
+                    let told = RefusedRequest { flow: self.flow, host: self.host.clone(), method, path, status, reason };
+                    // A guest that is refused faster than anybody can write it down is refused all the same.
+                    drop(refused.try_send(told));
+                }
+                Ok(refusal.answer(version))
+            }
             Err(Failure::Broken(cause)) => Err(cause),
         }
     }

@@ -48,4 +48,4 @@ pub use limits::{PROXIED_FLOWS_MAX, Patience, VALID_FOR};
 pub use proxy::{Proxy, ProxyError};
 pub use roots::{Roots, RootsError};
 pub use substitution::{DEFAULT_HEADER, Substitution, SubstitutionError};
-pub use usage::SecretUse;
+pub use usage::{RefusedRequest, SecretUse};

@@ -20,13 +20,13 @@ use crate::limits::{PROXIED_FLOWS_MAX, Patience};
 use crate::roots::Roots;
 use crate::substitution::Substitution;
 use crate::tasks::Tasks;
-use crate::usage::SecretUse;
+use crate::usage::{RefusedRequest, SecretUse};
 
 /// Puts secrets into requests. Its tasks run on the runtime that [`Interceptor::serve`] is called on, and end when it is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
     flows: Arc<Semaphore>,
-    patience: Patience,
+    terms: Terms,
     tasks: Tasks,
     _guard: DropGuard,
 }
@@ -41,6 +41,13 @@ pub enum ProxyError {
     Redactor(#[source] RedactorError),
     #[error("cannot speak TLS")]
     Tls(#[source] rustls::Error),
+}
+
+/// How a connection is served.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Terms {
+    pub(crate) patience: Patience,
+    pub(crate) refused: Option<mpsc::Sender<RefusedRequest>>,
 }
 
 /// What all connections of a proxy share.
@@ -86,13 +93,21 @@ impl Proxy {
             .with_no_client_auth();
         let (tasks, guard) = Tasks::new();
         let shared = Arc::new(Shared { authority, substitutions, redactor, client_config, uses });
-        Ok(Self { shared, flows: Arc::new(Semaphore::new(PROXIED_FLOWS_MAX)), patience: Patience::default(), tasks, _guard: guard })
+        Ok(Self { shared, flows: Arc::new(Semaphore::new(PROXIED_FLOWS_MAX)), terms: Terms::default(), tasks, _guard: guard })
     }
 
     /// Changes how long connections that begin from now on may take.
     #[must_use]
-    pub fn with_patience(self, patience: Patience) -> Self {
-        Self { patience, ..self }
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.terms.patience = patience;
+        self
+    }
+
+    /// Has refused requests told, as far as there is room in `refused`.
+    #[must_use]
+    pub fn with_refusals(mut self, refused: mpsc::Sender<RefusedRequest>) -> Self {
+        self.terms.refused = Some(refused);
+        self
     }
 
     /// Returns the authority's certificate for the guest's trust store.
@@ -136,9 +151,9 @@ impl Interceptor for Proxy {
         let Some(host) = server_name(&flow).cloned() else { return };
         // One connection too many is closed, as by a server that has enough.
         let Ok(permit) = Arc::clone(&self.flows).try_acquire_owned() else { return };
-        let (shared, patience, tasks) = (Arc::clone(&self.shared), self.patience, self.tasks.clone());
+        let (shared, terms, tasks) = (Arc::clone(&self.shared), self.terms.clone(), self.tasks.clone());
         self.tasks.spawn(async move {
-            connection::serve(shared, patience, flow, host, (guest, upstream), tasks).await;
+            connection::serve(shared, terms, flow, host, (guest, upstream), tasks).await;
             drop(permit);
         });
     }

@@ -43,8 +43,8 @@ pub(crate) fn redact(parts: &mut Parts, body: Incoming, asked: &Asked, redactor:
         ));
     }
     let hold_back = match parts.headers.remove(CONTENT_LENGTH) {
-        Some(_) => HoldBack::Always,
-        None => HoldBack::AsNeeded,
+        Some(_) => HoldBack::ToTheEnd,
+        None => HoldBack::UntilQuiet,
     };
     Ok(AnswerBody::Redacted(Box::new(RedactedBody::new(body, redactor, hold_back))))
 }

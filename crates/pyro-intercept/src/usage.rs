@@ -27,6 +27,23 @@ pub struct SecretUse {
     pub status: Option<u16>,
 }
 
+/// A request that was not passed on, or whose answer was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRequest {
+    /// The connection, as in the stack's events.
+    pub flow: FlowId,
+    /// The host that the connection is to.
+    pub host: Name,
+    /// The request's method, at most 32 bytes.
+    pub method: String,
+    /// The request's path without its query, printable, at most 256 bytes.
+    pub path: String,
+    /// What the guest was answered instead.
+    pub status: u16,
+    /// Why.
+    pub reason: String,
+}
+
 /// Uses that are about to happen. Each is told once: with its status, or without one when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Uses(Vec<(mpsc::OwnedPermit<SecretUse>, SecretUse)>);

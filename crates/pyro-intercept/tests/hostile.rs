@@ -5,7 +5,7 @@
 mod kit;
 
 use kit::client::text;
-use kit::{HOST, Identity, Server, World, run};
+use kit::{FLOW, HOST, Identity, Server, World, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
@@ -94,6 +94,23 @@ async fn raw(world: &World, request: &str) -> String {
     // A connection that is not ended cleanly is as ended.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn a_refused_request_is_told_of() {
+    run(async {
+        let (sender, mut refused) = tokio::sync::mpsc::channel(4);
+        let mut world = World::new().await;
+        world.proxy = world.proxy.take().map(|proxy| proxy.with_refusals(sender));
+        let answer = raw(&world, "GET /x?token=1 HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+        let told = refused.recv().await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 421") && answer.contains(&told.reason), "{answer} {told:?}");
+        assert_eq!((told.flow, told.host.as_str(), told.method.as_str(), told.path.as_str(), told.status), (FLOW, HOST, "GET", "/x", 421));
+        // Nobody has to listen, and what is passed on is not told.
+        drop(refused);
+        assert!(raw(&world, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n").await.starts_with("HTTP/1.1 421"));
+        assert_eq!(world.client(&[]).await.get("/", &world.bearer()).await.status, 200);
+    });
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub(crate) enum Problem {
     RulesWithoutEgress { with_egress: &'static str },
     #[error("the configuration has no network group `{name}`")]
     NoNetworkGroup { name: String, known: String },
+    #[error("`{rule}` stays refused: the deny rule `{deny}` covers it")]
+    StillDenied { workspace: String, rule: String, deny: String },
     #[error("there is no rule to allow")]
     NothingToAllow,
     #[error("the secret `{name}` is given twice")]
@@ -87,6 +89,8 @@ pub(crate) enum Problem {
     HeaderWithoutHost { name: String },
     #[error("the secret `{name}` is sent to `{host}`, which the allow-list does not cover")]
     SecretHostNotAllowed { name: String, host: String },
+    #[error("the secret `{name}` is sent to `{host}`, which the deny rule `{deny}` covers")]
+    SecretHostDenied { name: String, host: String, deny: String },
     #[error("it is not clear which secret `{flag}` is about")]
     SecretUnclear { flag: &'static str },
     #[error("there is no secret `{name}`")]
@@ -98,7 +102,7 @@ pub(crate) enum Problem {
     #[error("workspace `{workspace}` runs already, with the secrets it has")]
     SecretsWhileRunning { workspace: String },
     #[error("secrets of workspace `{workspace}` are unavailable: {}", names.join(", "))]
-    SecretsUnavailable { workspace: String, names: Vec<String> },
+    SecretsUnavailable { workspace: String, names: Vec<String>, literals: Vec<String> },
     #[error("a workspace has at most {maximum} network rules, this would make {count}")]
     TooManyNetworkRules { count: usize, maximum: usize },
     #[error("a service has at most one readiness probe")]
@@ -283,6 +287,8 @@ impl Error {
             | Problem::HeaderWithoutHost { .. }
             | Problem::SecretUnclear { .. }
             | Problem::SecretHostNotAllowed { .. }
+            | Problem::SecretHostDenied { .. }
+            | Problem::StillDenied { .. }
             | Problem::SecretNotSaid { .. }
             | Problem::SecretUnusable { .. } => ErrorKind::InvalidArgument,
             Problem::NoSuchSecret { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,

@@ -70,11 +70,15 @@ impl Pyro {
         if rules.is_empty() && !request.only {
             return Err(Problem::NothingToAllow.into());
         }
-        let detail = json!({ "allow": rules, "only": request.only });
+        let (detail, named) = (json!({ "allow": rules, "only": request.only }), request.workspace.to_string());
         let change = move |known: &mut NetworkRules| {
             known.deny.retain(|rule| !rules.contains(rule));
+            if let Some((rule, deny)) = denied(&rules, &known.deny) {
+                return Err(Problem::StillDenied { workspace: named, rule, deny }.into());
+            }
             add(&mut known.allow, rules);
             known.only_allowed |= request.only;
+            Ok(())
         };
         self.change_network(&request.workspace, detail, change).await
     }
@@ -89,6 +93,7 @@ impl Pyro {
         let change = move |known: &mut NetworkRules| {
             known.allow.retain(|rule| !rules.contains(rule));
             add(&mut known.deny, rules);
+            Ok(())
         };
         self.change_network(&request.workspace, detail, change).await
     }
@@ -106,7 +111,7 @@ impl Pyro {
         &self,
         reference: &crate::text::WorkspaceReference,
         detail: Value,
-        change: impl FnOnce(&mut NetworkRules) + Send + 'static,
+        change: impl FnOnce(&mut NetworkRules) -> Result<()> + Send + 'static,
     ) -> Result<NetworkAnswer> {
         let (workspace, record) = self.find(reference, Reap::WhenDue).await?;
         workspace.must_have_egress(&record)?;
@@ -114,7 +119,7 @@ impl Pyro {
         let record = self
             .store(move |_, registry| {
                 let change = |mut rules: NetworkRules| {
-                    change(&mut rules);
+                    change(&mut rules)?;
                     checked(rules)
                 };
                 registry.change_network_rules(&id, &detail, change)??;
@@ -161,6 +166,13 @@ fn add(known: &mut Vec<String>, rules: Vec<String>) {
             known.push(rule);
         }
     }
+}
+
+/// Finds a rule of which a deny rule leaves nothing.
+fn denied(rules: &[String], deny: &[String]) -> Option<(String, String)> {
+    let parse = |text: &String| text.parse::<NetworkRule>().ok();
+    let covering = |rule: &String| deny.iter().find(|deny| parse(rule).zip(parse(deny)).is_some_and(|(rule, deny)| rule.is_within(&deny)));
+    rules.iter().find_map(|rule| Some((rule.clone(), covering(rule)?.clone())))
 }
 
 fn checked(rules: NetworkRules) -> Result<NetworkRules> {

@@ -202,8 +202,9 @@ impl FromStr for SecretVariable {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (name_text, variable) = text.split_once('=').unwrap_or((text, text));
         let name = name(name_text)?;
-        if variable.is_empty() || variable.contains('\0') || variable.contains('=') {
-            return Err(refuse(text, "variable of a secret", "`NAME` or `NAME=VARIABLE`"));
+        // What a shell can name, as the names of secrets are.
+        if variable.parse::<SecretName>().is_err() {
+            return Err(refuse(text, "variable of a secret", "`NAME` or `NAME=VARIABLE`, with a variable of letters, digits and _"));
         }
         Ok(Self { name, variable: variable.to_owned() })
     }

@@ -74,17 +74,20 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
     Ok((records, said(&request.secrets)?))
 }
 
-/// Checks that the hosts secrets are sent to may be reached. What is named by addresses may be any host.
+/// Checks that the hosts secrets are sent to may be reached. An allow-list that names addresses may cover any host.
 pub(crate) fn check_reach(secrets: &[SecretRecord], rules: &NetworkRules) -> Result<()> {
-    let allowed: Vec<NetworkRule> = rules.allow.iter().filter_map(|rule| rule.parse().ok()).collect();
-    if !rules.only_allowed || allowed.iter().any(|rule| !rule.is_name()) {
-        return Ok(());
-    }
+    let parse = |rules: &[String]| -> Vec<NetworkRule> { rules.iter().filter_map(|rule| rule.parse().ok()).collect() };
+    let (allow, deny) = (parse(&rules.allow), parse(&rules.deny));
+    let by_name = rules.only_allowed && allow.iter().all(NetworkRule::is_name);
     for secret in secrets {
-        for host in secret.outside.iter().flat_map(|outside| &outside.hosts) {
-            let reached = host.parse().is_ok_and(|host: NetworkRule| allowed.iter().any(|rule| host.is_within(rule)));
-            if !reached {
-                return Err(Problem::SecretHostNotAllowed { name: secret.name.clone(), host: host.clone() }.into());
+        for text in secret.outside.iter().flat_map(|outside| &outside.hosts) {
+            let Ok(host) = text.parse::<NetworkRule>() else { continue };
+            let (name, host_text) = (secret.name.clone(), text.clone());
+            if let Some(deny) = deny.iter().find(|rule| host.is_within(rule)) {
+                return Err(Problem::SecretHostDenied { name, host: host_text, deny: deny.to_string() }.into());
+            }
+            if by_name && !allow.iter().any(|rule| host.is_within(rule)) {
+                return Err(Problem::SecretHostNotAllowed { name, host: host_text }.into());
             }
         }
     }
@@ -178,7 +181,10 @@ impl Workspace {
         if missing.is_empty() {
             return Ok(given);
         }
-        Err(Error::from(Problem::SecretsUnavailable { workspace: self.label().to_owned(), names: missing }).about(self.label()))
+        // What was said with this request is not kept, either.
+        let is_literal = |secret: &&SecretRecord| secret.source == SecretSource::Literal;
+        let literals = record.secrets.iter().filter(is_literal).map(|secret| secret.name.clone()).collect();
+        Err(Error::from(Problem::SecretsUnavailable { workspace: self.label().to_owned(), names: missing, literals }).about(self.label()))
     }
 
     async fn take_secrets(&self, record: &WorkspaceRecord) -> Result<Values> {
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_the_allow_list_misses_is_told_of() {
+    fn a_host_that_cannot_be_reached_is_told_of() {
         let (records, _) = planned(&request(&["A=1"], &["api.example.com"], &[])).unwrap();
         let rules = |only_allowed, allow: &[&str]| NetworkRules {
             only_allowed,
@@ -251,6 +257,8 @@ mod tests {
         for allow in [&["api.example.com"][..], &["*.example.com:443"], &["other.example"][..0], &["203.0.113.0/24"]] {
             assert!(check_reach(&records, &rules(!allow.is_empty(), allow)).is_ok(), "{allow:?}");
         }
+        let denied = NetworkRules { deny: vec!["*.example.com".into()], ..rules(false, &[]) };
+        assert!(check_reach(&records, &denied).unwrap_err().to_string().contains("deny rule"));
         for allow in [&["other.example.com"][..], &["api.example.com:80"], &[]] {
             let error = check_reach(&records, &rules(true, allow)).unwrap_err();
             assert!(error.to_string().contains("api.example.com:443"), "{error}");

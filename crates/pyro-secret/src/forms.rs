@@ -37,8 +37,16 @@ pub(crate) fn forms(value: &SecretValue) -> Vec<Form> {
         // A value that has `\r\n` already would get `\r\r\n` from a terminal, and that is what is looked for.
         add(raw.replace('\n', "\r\n").into_bytes());
         if raw.len() >= ENCODED_VALUE_BYTES_MIN {
-            add(json(raw));
-            add(percent(raw));
+            let json = json(raw);
+            // Some writers escape slashes, too; others everything that means something in HTML.
+            add(json.replace("/", "\\/").into_bytes());
+            add(json_for_html(&json, false));
+            add(json_for_html(&json, true));
+            add(json.into_bytes());
+            let percent = percent(raw);
+            add(lower_case_percent(&percent));
+            add(percent.into_bytes());
+            add(html(raw));
             base64_forms(raw, &mut add);
             // As a name of a host comes back.
             add(raw.to_ascii_lowercase().into_bytes());
@@ -53,35 +61,77 @@ pub(crate) fn forms(value: &SecretValue) -> Vec<Form> {
 }
 
 /// Escapes as RFC 8259 asks and most writers do: nothing but quotes, backslashes and control characters.
-fn json(text: &str) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'"' => escaped.extend(b"\\\""),
-            b'\\' => escaped.extend(b"\\\\"),
-            b'\n' => escaped.extend(b"\\n"),
-            b'\r' => escaped.extend(b"\\r"),
-            b'\t' => escaped.extend(b"\\t"),
-            0x08 => escaped.extend(b"\\b"),
-            0x0c => escaped.extend(b"\\f"),
-            0..0x20 => escaped.extend(format!("\\u{byte:04x}").into_bytes()),
-            _ => escaped.push(byte),
+fn json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            '\u{8}' => escaped.push_str("\\b"),
+            '\u{c}' => escaped.push_str("\\f"),
+            '\0'..' ' => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => escaped.push(character),
         }
     }
     escaped
 }
 
+/// Escapes what means something in HTML and, as some writers do, `+`, with hexadecimal digits of either case.
+fn json_for_html(json: &str, upper_case: bool) -> Vec<u8> {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' | '>' | '&' | '\'' | '+' if upper_case => escaped.push_str(&format!("\\u{:04X}", u32::from(character))),
+            '<' | '>' | '&' | '\'' | '+' => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => escaped.push(character),
+        }
+    }
+    escaped.into_bytes()
+}
+
+/// Escapes what means something in HTML (WHATWG HTML, 13.3).
+fn html(text: &str) -> Vec<u8> {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped.into_bytes()
+}
+
 /// Escapes everything but RFC 3986's unreserved characters.
-fn percent(text: &str) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(text.len());
+fn percent(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            escaped.push(byte);
+            escaped.push(char::from(byte));
         } else {
-            escaped.extend(format!("%{byte:02X}").into_bytes());
+            escaped.push_str(&format!("%{byte:02X}"));
         }
     }
     escaped
+}
+
+/// Writes the digits of escapes as other writers do.
+fn lower_case_percent(percent: &str) -> Vec<u8> {
+    let mut pieces = percent.split('%');
+    let mut lower = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at(2);
+        lower.push('%');
+        lower.push_str(&digits.to_ascii_lowercase());
+        lower.push_str(rest);
+    }
+    lower.into_bytes()
 }
 
 /// Adds what a value looks like in base64, in both alphabets, without padding.
@@ -145,7 +195,10 @@ mod tests {
 
     #[test]
     fn json_and_urls_escape_what_they_must() {
-        assert_eq!(json("a\"\\\n\t\u{1}é/"), "a\\\"\\\\\\n\\t\\u0001é/".as_bytes());
-        assert_eq!(percent("a/b +é~"), b"a%2Fb%20%2B%C3%A9~");
+        assert_eq!(json("a\"\\\n\t\u{1}é/"), "a\\\"\\\\\\n\\t\\u0001é/");
+        assert_eq!(percent("a/b +é~"), "a%2Fb%20%2B%C3%A9~");
+        assert_eq!(lower_case_percent("a%2Fb%20%2B%C3%A9~ABC"), b"a%2fb%20%2b%c3%a9~ABC");
+        assert_eq!(json_for_html("a+b&c", true), b"a\\u002Bb\\u0026c");
+        assert_eq!(html("a<b&\"'"), b"a&lt;b&amp;&quot;&#39;");
     }
 }

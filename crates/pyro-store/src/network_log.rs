@@ -182,7 +182,8 @@ impl NetworkLog {
                 let follows = |line: &Line<'_>| {
                     let end = ChainEnd { sequence: line.sequence, hash: line.hash.to_owned() };
                     match (&before, line.continues, number) {
-                        (None, true, 1) => Some(end),
+                        // While there is no older file, the newer one begins with the first entry.
+                        (None, true, 1) if name == FILES[0] || line.sequence == 0 => Some(end),
                         (Some(before), true, 1) => (*before == end).then_some(end),
                         (Some(before), false, 2..) => {
                             (line.sequence == before.sequence + 1 && chain(&before.hash, line.json) == line.hash).then_some(end)
@@ -307,6 +308,8 @@ mod tests {
         let path = folder.path().join("network.log");
         let whole = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = whole.lines().collect();
+        // Its beginning taken out, as if it had turned over.
+        let continued = format!("{} {{\"continues\":2}}", lines[2].split_once(' ').unwrap().0);
         let changed = lines[2].replace("\"b\"", "\"B\"");
         for (forged, line) in [
             (vec![lines[0], lines[1], &changed, lines[3], lines[4]], 3),
@@ -315,6 +318,7 @@ mod tests {
             (vec![lines[0], lines[1], lines[1], lines[2], lines[3], lines[4]], 3),
             (vec![lines[0], lines[1], "nonsense", lines[2], lines[3], lines[4]], 3),
             (vec![lines[1], lines[2], lines[3], lines[4]], 1),
+            (vec![&continued, lines[3], lines[4]], 1),
         ] {
             std::fs::write(&path, forged.join("\n") + "\n").unwrap();
             assert_eq!(broken_line(&log, &end), line, "{forged:?}");

@@ -12,12 +12,11 @@ use pyro_proto::{
     limits::{ARGUMENTS_MAX, ARGUMENTS_MAX_BYTES},
     v1::{ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted, StdinClosed, exec_input::Input, exec_output::Output},
 };
-use pyro_secret::RedactedStream;
 use pyro_store::{CommandEnd, JournalWriter, OutputStream, WorkspaceId};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::{EndReason, Running, Supervisor, now_ms, secrets};
+use super::{EndReason, Running, Supervisor, now_ms, secrets::RedactedOutput};
 use crate::{
     error::{HostError, HostResult},
     lock,
@@ -40,7 +39,7 @@ struct Pump {
     sequence: u64,
     output: Streaming<ExecOutput>,
     /// Both streams without secrets: standard output, standard error.
-    redacted: [RedactedStream; 2],
+    redacted: [RedactedOutput; 2],
     journal: JournalWriter,
     journal_failure: Option<String>,
     client: Option<ClientSender>,
@@ -333,11 +332,11 @@ impl Pump {
                 // Only a command with a terminal has any.
                 Some(Output::Terminal(_)) => {}
                 Some(Output::Stdout(bytes)) => {
-                    let bytes = secrets::push(&mut self.redacted[0], bytes);
+                    let bytes = self.redacted[0].push(bytes);
                     self.show(OutputStream::Stdout, bytes).await;
                 }
                 Some(Output::Stderr(bytes)) => {
-                    let bytes = secrets::push(&mut self.redacted[1], bytes);
+                    let bytes = self.redacted[1].push(bytes);
                     self.show(OutputStream::Stderr, bytes).await;
                 }
                 None => return Err(Failure::message(ErrorKind::MachineFailed, "the machine went away while the command ran")),
@@ -349,7 +348,7 @@ impl Pump {
     async fn flush(&mut self) {
         for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr].into_iter().enumerate() {
             let rest = self.redacted[index].finish();
-            self.show(stream, rest.into()).await;
+            self.show(stream, rest).await;
         }
     }
 

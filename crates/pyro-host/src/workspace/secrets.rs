@@ -10,7 +10,7 @@ use pyro_proto::{
     error::Failure,
     v1::{EnvironmentVariable, ExecExit, SecretValue as Message, SecretVariable},
 };
-use pyro_secret::{RedactedStream, Redactor, SecretName, SecretValue};
+use pyro_secret::{RedactedStream, Redactor, RedactorError, SecretName, SecretValue};
 use pyro_store::WorkspaceRecord;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -35,13 +35,19 @@ pub(super) type Placeholders = BTreeMap<SecretName, String>;
 pub(super) struct Secrets {
     values: BTreeMap<SecretName, SecretValue>,
     placeholders: Placeholders,
+    /// Takes out every value.
     redactor: Redactor,
+    /// Takes out those that the guest has.
+    inside: Redactor,
 }
 
 impl Secrets {
     fn new(values: BTreeMap<SecretName, SecretValue>, placeholders: Placeholders) -> HostResult<Self> {
-        let redactor = Redactor::new(values.values()).map_err(|error| HostError::Invalid { problem: error.to_string() })?;
-        Ok(Self { values, placeholders, redactor })
+        let failed = |error: RedactorError| HostError::Invalid { problem: error.to_string() };
+        let redactor = Redactor::new(values.values()).map_err(failed)?;
+        let handed_in = values.iter().filter(|(name, _)| !placeholders.contains_key(*name)).map(|(_, value)| value);
+        let inside = Redactor::new(handed_in).map_err(failed)?;
+        Ok(Self { values, placeholders, redactor, inside })
     }
 
     /// Returns what the guest has for a secret: its value, or what stands for it.
@@ -126,9 +132,10 @@ impl Supervisor {
         wanted.iter().map(variable).collect()
     }
 
-    /// Returns a stream out of which secrets are taken.
-    pub(super) fn redacted(&self) -> RedactedStream {
-        self.secrets().redactor.stream()
+    /// Returns what takes secrets out of a stream.
+    pub(super) fn redacted(&self) -> RedactedOutput {
+        let secrets = self.secrets();
+        RedactedOutput { stream: secrets.inside.stream(), whole: (!secrets.placeholders.is_empty()).then(|| secrets.redactor.clone()) }
     }
 
     /// Takes secrets out of a text.
@@ -179,11 +186,57 @@ impl Supervisor {
     }
 }
 
-/// Takes secrets out of a chunk; one that has none is passed on as it is.
-pub(super) fn push(stream: &mut RedactedStream, chunk: Bytes) -> Bytes {
-    match stream.push(&chunk) {
-        Cow::Borrowed(shown) if shown.len() == chunk.len() => chunk,
-        Cow::Borrowed(shown) => Bytes::copy_from_slice(shown),
-        Cow::Owned(shown) => shown.into(),
+/// What a guest says, without secrets.
+///
+/// Of a value that is in the guest, what may be its beginning is held back until more comes. Of one that stays outside it is not: whoever
+/// can make the guest say something would see by what is held back whether it begins the value, and find it letter by letter. Such a
+/// value can only come from elsewhere, and is taken out where it stands in one piece.
+#[derive(Debug)]
+pub(super) struct RedactedOutput {
+    stream: RedactedStream,
+    whole: Option<Redactor>,
+}
+
+impl RedactedOutput {
+    /// Takes the next bytes and returns what may be shown now; a chunk that has no secret is passed on as it is.
+    pub(super) fn push(&mut self, chunk: Bytes) -> Bytes {
+        let shown = match self.stream.push(&chunk) {
+            Cow::Borrowed(shown) => chunk.slice_ref(shown),
+            Cow::Owned(shown) => shown.into(),
+        };
+        self.without_whole(shown)
+    }
+
+    /// Returns what was held back.
+    pub(super) fn finish(&mut self) -> Bytes {
+        let rest = self.stream.finish().into();
+        self.without_whole(rest)
+    }
+
+    fn without_whole(&self, shown: Bytes) -> Bytes {
+        let Some(redactor) = &self.whole else { return shown };
+        match redactor.redact_bytes(&shown) {
+            Cow::Borrowed(_) => shown,
+            Cow::Owned(redacted) => redacted.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_a_value_outside_is_shown_like_anything_else() {
+        let value = |text: &str| SecretValue::new(text.to_owned()).unwrap();
+        let name = |text: &str| text.parse::<SecretName>().unwrap();
+        let values = BTreeMap::from([(name("IN"), value("inside-value")), (name("OUT"), value("outside~value"))]);
+        let secrets = Secrets::new(values, BTreeMap::from([(name("OUT"), "pyro-secret-OUT-0".to_owned())])).unwrap();
+        let mut output = RedactedOutput { stream: secrets.inside.stream(), whole: Some(secrets.redactor.clone()) };
+        // The base64 of the other one may begin with a letter.
+        assert_eq!(output.push("a outside~".into()), "a outside~");
+        assert_eq!(output.push("x inside-val".into()), "x ");
+        assert_eq!(output.push("ue outside~value".into()), "[REDACTED] [REDACTED]");
+        assert!(output.finish().is_empty());
     }
 }

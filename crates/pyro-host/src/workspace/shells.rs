@@ -199,7 +199,7 @@ impl Supervisor {
             };
             match message {
                 Some(Output::Stdout(bytes) | Output::Stderr(bytes)) => {
-                    shell.show(&redacted.push(&bytes));
+                    shell.show(&redacted.push(bytes));
                 }
                 Some(Output::Terminal(state)) => {
                     if std::mem::take(&mut first_state) {

@@ -47,14 +47,18 @@ impl Error {
             Problem::NoNetworkGroup { known, .. } => Some(format!("config.toml has {known}")),
             Problem::TooManyNetworkRules { .. } => Some("wildcards and networks cover many hosts with one rule: `*.example.org`, `203.0.113.0/24`".to_owned()),
             Problem::SecretUnclear { flag } => Some(format!("say which: `{flag} NAME=…`")),
+            Problem::StillDenied { workspace, deny, .. } => {
+                Some(format!("take the deny rule back first: `pyro workspace network allow {workspace} {deny}`"))
+            }
+            Problem::SecretHostDenied { deny, .. } => Some(format!("leave `--deny-host {deny}` away, or the secret's host")),
             Problem::SecretHostNotAllowed { host, .. } => Some(format!("add `--allow-host {host}`")),
             Problem::HeaderWithoutHost { name } => Some(format!("add `--secret-host {name}=HOST`")),
-            Problem::SecretNotSaid { name } => Some(format!("set the variable `{name}`, or say `--secret {name}=VALUE`")),
-            Problem::SecretsUnavailable { workspace, names } => {
-                let flags: Vec<String> = names.iter().map(|name| format!("--secret {name}")).collect();
+            Problem::SecretNotSaid { name } => Some(format!("set the variable `{name}`, or put the value into a file: `--secret-file {name}=PATH`")),
+            Problem::SecretsUnavailable { workspace, literals, .. } => {
+                let flags: Vec<String> = literals.iter().map(|name| format!("--secret {name}")).collect();
                 Some(format!(
-                    "nobody keeps a literal secret of a workspace that does not run: give it again with `pyro workspace start {workspace} {}`, \
-                     its value in the variable of its name",
+                    "nobody keeps a literal secret of a workspace that does not run: give all of them again with `pyro workspace start {workspace} {}`, \
+                     their values in the variables of their names",
                     flags.join(" ")
                 ))
             }

@@ -20,9 +20,15 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, |_| String::new())?;
     let duration_ms = started.elapsed().as_millis().to_string();
+    let unavailable = Some(answer.secrets_unavailable.join(",")).filter(|names| !names.is_empty());
     context.printer.status(
         "workspace-stop",
-        &[("workspace_id", answer.workspace_id.into()), ("state", answer.state.as_str().into()), ("duration_ms", duration_ms.into())],
+        &[
+            ("workspace_id", answer.workspace_id.into()),
+            ("state", answer.state.as_str().into()),
+            ("secrets_unavailable", unavailable.into()),
+            ("duration_ms", duration_ms.into()),
+        ],
     );
     Ok(0)
 }

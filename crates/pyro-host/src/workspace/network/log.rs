@@ -7,7 +7,7 @@ use pyro_egress::{
     End, Event, Events, QuestionOutcome,
     policy::{Name, Protocol, Refusal, Rule},
 };
-use pyro_intercept::SecretUse;
+use pyro_intercept::{RefusedRequest, SecretUse};
 use pyro_store::WorkspaceId;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -31,23 +31,46 @@ type Entry = Map<String, Value>;
 /// Where entries come from.
 pub(super) struct Sources {
     pub(super) events: Events,
-    /// Where secrets stay outside: their uses.
-    pub(super) uses: Option<mpsc::Receiver<SecretUse>>,
+    /// Where secrets stay outside: what their proxy does.
+    pub(super) proxied: Option<Proxied>,
     /// Whom to tell when everything has been written.
     pub(super) flushes: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
+/// What a proxy tells of.
+pub(super) struct Proxied {
+    pub(super) uses: mpsc::Receiver<SecretUse>,
+    pub(super) refused: mpsc::Receiver<RefusedRequest>,
+}
+
+impl Proxied {
+    /// Waits for the next thing; `None` once there will be none.
+    async fn next(&mut self) -> Option<Entry> {
+        tokio::select! {
+            Some(used) = self.uses.recv() => Some(secret_entry(&used)),
+            Some(refused) = self.refused.recv() => Some(refused_request_entry(&refused)),
+            else => None,
+        }
+    }
+
+    /// Returns the next thing that is there.
+    fn try_next(&mut self) -> Option<Entry> {
+        let used = self.uses.try_recv().ok().map(|used| secret_entry(&used));
+        used.or_else(|| self.refused.try_recv().ok().map(|refused| refused_request_entry(&refused)))
+    }
+}
+
 /// Writes down what happens until the stack has ended.
 pub(super) async fn keep(supervisor: Weak<Supervisor>, workspace: WorkspaceId, sources: Sources) {
-    let Sources { mut events, mut uses, mut flushes } = sources;
+    let Sources { mut events, mut proxied, mut flushes } = sources;
     let mut allowance = Allowance::new();
     let mut lost_before = 0;
     loop {
         let mut entries = Vec::new();
         let mut flush = None;
-        let next_use = async {
-            match &mut uses {
-                Some(uses) => uses.recv().await,
+        let next_proxied = async {
+            match &mut proxied {
+                Some(proxied) => proxied.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -61,11 +84,13 @@ pub(super) async fn keep(supervisor: Weak<Supervisor>, workspace: WorkspaceId, s
                 }
                 None => ended = true,
             },
-            Some(used) = next_use => entries.push(secret_entry(&used)),
+            Some(entry) = next_proxied => entries.push(entry),
             Some(done) = flushes.recv() => flush = Some(done),
         }
-        while let Some(used) = uses.as_mut().and_then(|uses| uses.try_recv().ok()) {
-            entries.push(secret_entry(&used));
+        while entries.len() < BATCH_MAX
+            && let Some(entry) = proxied.as_mut().and_then(Proxied::try_next)
+        {
+            entries.push(entry);
         }
         // Who wants to see everything gets what was there when it asked, and it may be more than a batch.
         while (flush.is_some() || entries.len() < BATCH_MAX)
@@ -193,6 +218,16 @@ fn secret_entry(used: &SecretUse) -> Entry {
         json!({
             "flow": used.flow.0, "secret": used.secret.as_str(), "name": used.host.to_string(), "method": used.method, "path": used.path,
             "status": used.status,
+        }),
+    )
+}
+
+fn refused_request_entry(refused: &RefusedRequest) -> Entry {
+    stamped(
+        "refused",
+        json!({
+            "flow": refused.flow.0, "protocol": "http", "name": refused.host.to_string(), "method": refused.method, "path": refused.path,
+            "status": refused.status, "reason": refused.reason,
         }),
     )
 }

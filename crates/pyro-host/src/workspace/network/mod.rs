@@ -77,8 +77,8 @@ impl Supervisor {
         if !record.network_policy.has_egress() {
             return Ok(None);
         }
-        let (interceptor, uses) = match outside {
-            Some(Outside { interceptor, uses, .. }) => (Some(interceptor), Some(uses)),
+        let (interceptor, proxied) = match outside {
+            Some(Outside { interceptor, uses, refused, .. }) => (Some(interceptor), Some(log::Proxied { uses, refused })),
             None => (None, None),
         };
         let configuration = Configuration {
@@ -100,7 +100,7 @@ impl Supervisor {
         self.arguments.dirs.network_log(&record.id).prepare()?;
         let (flushes, flush_requests) = mpsc::channel(8);
         let keeper =
-            tokio::spawn(log::keep(Arc::downgrade(self), record.id.clone(), log::Sources { events, uses, flushes: flush_requests }));
+            tokio::spawn(log::keep(Arc::downgrade(self), record.id.clone(), log::Sources { events, proxied, flushes: flush_requests }));
         let network = Network {
             handle,
             own: tokio::sync::Mutex::new(own),

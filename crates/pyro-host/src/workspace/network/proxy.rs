@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use hyper::header::HeaderName;
 use pyro_egress::Interceptor;
-use pyro_intercept::{Authority, HostPattern, Proxy, Roots, SecretUse, Substitution};
+use pyro_intercept::{Authority, HostPattern, Proxy, RefusedRequest, Roots, SecretUse, Substitution};
 use pyro_secret::{SecretName, SecretValue};
 use pyro_store::WorkspaceRecord;
 use tokio::sync::mpsc;
@@ -16,12 +16,15 @@ use crate::error::{HostError, HostResult};
 
 /// Uses that wait to be written down; a request whose use cannot be is not sent.
 const USES_WAITING: usize = 256;
+/// Refused requests that wait to be written down; more are not.
+const REFUSALS_WAITING: usize = 256;
 
 /// What stands between a workspace and the hosts its secrets are sent to.
 #[derive(Debug)]
 pub(in crate::workspace) struct Outside {
     pub(super) interceptor: Arc<dyn Interceptor>,
     pub(super) uses: mpsc::Receiver<SecretUse>,
+    pub(super) refused: mpsc::Receiver<RefusedRequest>,
     /// The authority's certificate, for the guest.
     pub(in crate::workspace) certificate: String,
     /// What the guest has instead of each value.
@@ -62,7 +65,8 @@ impl Outside {
         if let Some(pem) = own.and_then(read) {
             roots.add_pem(pem.as_bytes()).map_err(|error| failed(&error))?;
         }
-        let proxy = Proxy::new(authority, substitutions, roots, sender).map_err(|error| failed(&error))?;
-        Ok(Some(Self { interceptor: Arc::new(proxy), uses, certificate, placeholders }))
+        let (refusals, refused) = mpsc::channel(REFUSALS_WAITING);
+        let proxy = Proxy::new(authority, substitutions, roots, sender).map_err(|error| failed(&error))?.with_refusals(refusals);
+        Ok(Some(Self { interceptor: Arc::new(proxy), uses, refused, certificate, placeholders }))
     }
 }

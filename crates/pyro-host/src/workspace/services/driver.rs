@@ -180,7 +180,7 @@ impl Driver {
             tokio::select! {
                 message = output.message() => match message.map(|message| message.and_then(|message| message.output)) {
                     Ok(Some(Output::Stdout(bytes) | Output::Stderr(bytes))) => {
-                        self.keep(&redacted.push(&bytes));
+                        self.keep(&redacted.push(bytes));
                     }
                     Ok(Some(Output::Exit(exit))) => {
                         self.keep(&redacted.finish());
