@@ -12,8 +12,8 @@ use crate::lock;
 const KEPT_MAX: usize = 256;
 /// How many a command is told of.
 const TOLD_MAX: usize = 16;
-/// How long a command's end waits for what is on its way. The keeper answers at once unless it is writing.
-pub(super) const TELL_DEADLINE: Duration = Duration::from_millis(200);
+/// How long a command's end waits for what is on its way. The keeper answers at once unless it is writing, which takes long where a disk is busy.
+pub(super) const TELL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The newest refusals that a rule could have prevented, oldest first.
 #[derive(Debug, Default)]
