@@ -7,10 +7,11 @@ mod kit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
+use kit::guest::syn;
 use kit::{Guest, World, servers};
 use pyro_egress::policy::Reason;
 use pyro_egress::{Caps, Configuration, Event};
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{TcpRepr, TcpSeqNumber};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const FLOOD: u16 = 10_000;
@@ -19,20 +20,7 @@ const GROWTH_BYTES_MAX: usize = 96 * 1024 * 1024;
 
 fn flood(guest: &mut Guest, destination: SocketAddrV4) {
     for number in 0..FLOOD {
-        let syn = TcpRepr {
-            src_port: 1024 + number,
-            dst_port: destination.port(),
-            control: TcpControl::Syn,
-            seq_number: TcpSeqNumber(i32::from(number)),
-            ack_number: None,
-            window_len: 1000,
-            window_scale: None,
-            max_seg_size: Some(1460),
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
+        let syn = TcpRepr { seq_number: TcpSeqNumber(i32::from(number)), ..syn(1024 + number, destination.port()) };
         guest.send_segment(*destination.ip(), &syn);
         if number % 100 == 0 {
             guest.settle();

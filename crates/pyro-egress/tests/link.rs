@@ -6,7 +6,7 @@ mod kit;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use kit::guest::packet_of;
+use kit::guest::{packet_of, syn};
 use kit::{World, servers};
 use proptest::prelude::*;
 use pyro_egress::{Configuration, EgressError};
@@ -28,23 +28,6 @@ fn arp(mac: [u8; 6], source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut bytes = vec![0; request.buffer_len()];
     request.emit(&mut ArpPacket::new_unchecked(&mut bytes));
     bytes
-}
-
-fn syn(port: u16, destination_port: u16) -> TcpRepr<'static> {
-    TcpRepr {
-        src_port: port,
-        dst_port: destination_port,
-        control: TcpControl::Syn,
-        seq_number: TcpSeqNumber(1),
-        ack_number: None,
-        window_len: 1000,
-        window_scale: None,
-        max_seg_size: Some(1460),
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
-    }
 }
 
 /// One for all cases of a property.

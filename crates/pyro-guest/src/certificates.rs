@@ -8,6 +8,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use pyro_proto::pem::{CERTIFICATE_BEGIN, certificates};
+
 use crate::log;
 
 /// Where `update-ca-certificates` looks for local authorities; one certificate per file.
@@ -18,8 +20,6 @@ const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 const BUNDLE_MAX_BYTES: u64 = 8 << 20;
 /// Names of our files begin with it.
 const PREFIX: &str = "pyro-";
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
 /// Lines around ours in the bundle: text between certificates is passed over by whoever reads it (RFC 7468, section 2).
 const OURS_BEGIN: &str = "# Added by Pyro: authorities of the host and of this workspace.";
 const OURS_END: &str = "# End of what Pyro added.";
@@ -28,7 +28,7 @@ const OURS_END: &str = "# End of what Pyro added.";
 /// `base` for it. What fails is logged: commands run
 /// without it, and those that need it say so themselves.
 pub(crate) fn trust(root: &Path, pem: &str, base: &str) {
-    let certificates = split(pem);
+    let certificates: Vec<&str> = certificates(pem).collect();
     if let Err(error) = write_local(&root.join(LOCAL_FOLDER), &certificates) {
         log::line(&format!("cannot write certificates to `/{LOCAL_FOLDER}`: {error}"));
     }
@@ -66,7 +66,7 @@ fn write_bundle(path: &Path, certificates: &[&str], base: &str) -> io::Result<()
     };
     let mut new = without_ours(&old);
     if !certificates.is_empty() {
-        if !new.contains(BEGIN) {
+        if !new.contains(CERTIFICATE_BEGIN) {
             new.push_str(base);
         }
         if !new.is_empty() && !new.ends_with('\n') {
@@ -122,17 +122,14 @@ fn replace(path: &Path, parts: &[&str]) -> io::Result<()> {
     fs::rename(aside, path)
 }
 
-/// Returns the certificates of a PEM text.
-fn split(pem: &str) -> Vec<&str> {
-    pem.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|begin| &part[begin..])).filter(|part| part.ends_with(END)).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use pyro_proto::pem::CERTIFICATE_END;
+
     use super::*;
 
     fn certificate(body: &str) -> String {
-        format!("{BEGIN}\n{body}\n{END}")
+        format!("{CERTIFICATE_BEGIN}\n{body}\n{CERTIFICATE_END}")
     }
 
     fn local(root: &Path) -> Vec<String> {
@@ -157,11 +154,11 @@ mod tests {
         let read = || fs::read_to_string(&bundle).expect("read");
 
         trust(root, &format!("text\n{}\n{}\n", certificate("AAAA"), certificate("BBBB")), "");
-        assert_eq!(split(&read()), [certificate("OWN"), certificate("AAAA"), certificate("BBBB")]);
+        assert_eq!(certificates(&read()).collect::<Vec<_>>(), [certificate("OWN"), certificate("AAAA"), certificate("BBBB")]);
         assert_eq!(local(root), ["pyro-0.crt", "pyro-1.crt"]);
 
         trust(root, &certificate("CCCC"), &certificate("BASE"));
-        assert_eq!(split(&read()), [certificate("OWN"), certificate("CCCC")]);
+        assert_eq!(certificates(&read()).collect::<Vec<_>>(), [certificate("OWN"), certificate("CCCC")]);
         assert_eq!(local(root), ["pyro-0.crt"]);
 
         trust(root, "", "");
@@ -176,7 +173,7 @@ mod tests {
         assert!(!root.path().join("etc").exists() && !root.path().join("usr").exists());
         trust(root.path(), &certificate("AAAA"), &certificate("BASE"));
         let bundle = fs::read_to_string(root.path().join(BUNDLE)).expect("read");
-        assert_eq!(split(&bundle), [certificate("BASE"), certificate("AAAA")]);
+        assert_eq!(certificates(&bundle).collect::<Vec<_>>(), [certificate("BASE"), certificate("AAAA")]);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -15,6 +14,7 @@ use http_body::{Body, Frame};
 use pyro_secret::{RedactedStream, Redactor};
 use tokio::time::Sleep;
 
+use crate::limits::QUIET;
 use crate::relay::redact_headers;
 
 /// How long bytes are held back that may be part of a secret.
@@ -25,9 +25,6 @@ pub(crate) enum HoldBack {
     /// Until nothing has come for [`QUIET`].
     UntilQuiet,
 }
-
-/// Longer than a network's hiccup, shorter than a person waits.
-const QUIET: Duration = Duration::from_millis(500);
 
 /// A body without secrets; its length is not known in advance.
 #[derive(Debug)]

@@ -196,13 +196,19 @@ struct Connection {
 impl Connection {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Broken> {
         let version = request.version();
-        let (method, path) = (told_method(request.method()), told_path(request.uri()));
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         match self.forward(request).await {
             Ok(response) => Ok(response),
             Err(Failure::Refused(refusal)) => {
                 if let Some(refused) = &self.refused {
-                    let (status, reason) = (refusal.status.as_u16(), refusal.text.clone());
-                    let told = RefusedRequest { flow: self.flow, host: self.host.clone(), method, path, status, reason };
+                    let told = RefusedRequest {
+                        flow: self.flow,
+                        host: self.host.clone(),
+                        method: told_method(&method),
+                        path: told_path(&uri),
+                        status: refusal.status.as_u16(),
+                        reason: refusal.text.clone(),
+                    };
                     // A guest that is refused faster than anybody can write it down is refused all the same.
                     drop(refused.try_send(told));
                 }

@@ -47,5 +47,5 @@ pub use host::{HostPattern, HostPatternError};
 pub use limits::{PROXIED_FLOWS_MAX, Patience, VALID_FOR};
 pub use proxy::{Proxy, ProxyError};
 pub use roots::{Roots, RootsError};
-pub use substitution::{DEFAULT_HEADER, Substitution, SubstitutionError};
+pub use substitution::{Substitution, SubstitutionError};
 pub use usage::{RefusedRequest, SecretUse};

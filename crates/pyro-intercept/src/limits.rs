@@ -29,6 +29,10 @@ impl Default for Patience {
     }
 }
 
+/// How long a server says nothing until what is held back of its answer is passed on: longer than a network's hiccup, shorter than a person
+/// waits.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+
 /// The longest head of a request or answer: several times what servers accept.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 

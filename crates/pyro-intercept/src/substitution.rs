@@ -11,9 +11,6 @@ use zeroize::Zeroizing;
 
 use crate::host::HostPattern;
 
-/// The header that a secret goes into if none is named.
-pub const DEFAULT_HEADER: HeaderName = header::AUTHORIZATION;
-
 /// The shortest placeholder, in bytes: one that ordinary text does not hold.
 const PLACEHOLDER_BYTES_MIN: usize = 16;
 /// The longest placeholder, in bytes.
@@ -202,7 +199,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("authorization", sent.parse().unwrap());
         headers.append("x-other", PLACEHOLDER.parse().unwrap());
-        substitution("s3cret value", DEFAULT_HEADER).unwrap().apply(&mut headers, 1000).unwrap();
+        substitution("s3cret value", header::AUTHORIZATION).unwrap().apply(&mut headers, 1000).unwrap();
         assert_eq!(headers["authorization"], expected);
         assert_eq!(headers["x-other"], PLACEHOLDER);
     }
@@ -231,10 +228,10 @@ mod tests {
 
     #[test]
     fn every_line_of_a_header_is_looked_at_and_growth_is_bounded() {
-        let substitution = substitution(&"v".repeat(100), DEFAULT_HEADER).unwrap();
+        let substitution = substitution(&"v".repeat(100), header::AUTHORIZATION).unwrap();
         let mut headers = HeaderMap::new();
         for _ in 0..3 {
-            headers.append(DEFAULT_HEADER, PLACEHOLDER.parse().unwrap());
+            headers.append(header::AUTHORIZATION, PLACEHOLDER.parse().unwrap());
         }
         let growth = 3 * (100 - PLACEHOLDER.len());
         assert_eq!(substitution.apply(&mut headers.clone(), growth), Ok(Some(growth)));
@@ -244,8 +241,8 @@ mod tests {
     #[test]
     fn a_substituted_header_is_not_shown_by_debug() {
         let mut headers = HeaderMap::new();
-        headers.append(DEFAULT_HEADER, PLACEHOLDER.parse().unwrap());
-        let substitution = substitution("canary", DEFAULT_HEADER).unwrap();
+        headers.append(header::AUTHORIZATION, PLACEHOLDER.parse().unwrap());
+        let substitution = substitution("canary", header::AUTHORIZATION).unwrap();
         substitution.apply(&mut headers, 1000).unwrap();
         assert!(!format!("{headers:?} {substitution:?}").contains("canary"));
     }
@@ -256,12 +253,12 @@ mod tests {
             assert_eq!(substitution(value, header).unwrap_err().to_string(), expected);
         };
         let cannot = "the value of secret `TOKEN` cannot stand in a header";
-        check("a\nb", DEFAULT_HEADER, &format!("{cannot}: it has a line end (a file's last one counts)"));
-        check("a\r", DEFAULT_HEADER, &format!("{cannot}: it has a line end (a file's last one counts)"));
-        check("a\0b", DEFAULT_HEADER, &format!("{cannot}: it has a control character"));
-        check("a\u{7f}", DEFAULT_HEADER, &format!("{cannot}: it has a control character"));
-        check(" a", DEFAULT_HEADER, &format!("{cannot}: it begins or ends with a space"));
+        check("a\nb", header::AUTHORIZATION, &format!("{cannot}: it has a line end (a file's last one counts)"));
+        check("a\r", header::AUTHORIZATION, &format!("{cannot}: it has a line end (a file's last one counts)"));
+        check("a\0b", header::AUTHORIZATION, &format!("{cannot}: it has a control character"));
+        check("a\u{7f}", header::AUTHORIZATION, &format!("{cannot}: it has a control character"));
+        check(" a", header::AUTHORIZATION, &format!("{cannot}: it begins or ends with a space"));
         check("a", header::HOST, "secret `TOKEN` cannot go into the header `host`, which messages are framed or routed by");
-        check("secret", DEFAULT_HEADER, "the placeholder of secret `TOKEN` and its value are part of each other");
+        check("secret", header::AUTHORIZATION, "the placeholder of secret `TOKEN` and its value are part of each other");
     }
 }

@@ -178,7 +178,7 @@ fn a_request_that_would_grow_without_bound_is_refused() {
             world.placeholder.clone(),
             value,
             format!("{HOST}:{}", world.server.address.port()).parse().unwrap(),
-            pyro_intercept::DEFAULT_HEADER,
+            http::header::AUTHORIZATION,
         );
         let authority = pyro_intercept::Authority::new("Pyro test").unwrap();
         world.proxy = Some(pyro_intercept::Proxy::new(authority, vec![long.unwrap()], roots, sender).unwrap());

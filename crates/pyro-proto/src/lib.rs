@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod error;
 pub mod limits;
+pub mod pem;
 pub mod process;
 
 /// Messages and services, generation 1.

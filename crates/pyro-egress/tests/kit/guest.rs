@@ -11,7 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, TcpRepr, UdpPacket, UdpRepr};
+use smoltcp::wire::{
+    EthernetAddress, HardwareAddress, IpCidr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
+    UdpRepr,
+};
 
 use super::DEADLINE;
 
@@ -320,6 +323,24 @@ impl Guest {
         let (port, server) = (self.next_port, SocketAddrV4::new(server, 53));
         self.send_datagram(port, server, question);
         self.expect_datagram(server, port)
+    }
+}
+
+/// Returns an ordinary SYN of a guest, number 1.
+pub(crate) fn syn(port: u16, destination_port: u16) -> TcpRepr<'static> {
+    TcpRepr {
+        src_port: port,
+        dst_port: destination_port,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(1),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: Some(1460),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
     }
 }
 

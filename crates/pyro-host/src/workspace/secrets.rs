@@ -45,8 +45,12 @@ impl Secrets {
     fn new(values: BTreeMap<SecretName, SecretValue>, placeholders: Placeholders) -> HostResult<Self> {
         let failed = |error: RedactorError| HostError::Invalid { problem: error.to_string() };
         let redactor = Redactor::new(values.values()).map_err(failed)?;
-        let handed_in = values.iter().filter(|(name, _)| !placeholders.contains_key(*name)).map(|(_, value)| value);
-        let inside = Redactor::new(handed_in).map_err(failed)?;
+        let inside = if placeholders.is_empty() {
+            redactor.clone()
+        } else {
+            let handed_in = values.iter().filter(|(name, _)| !placeholders.contains_key(*name)).map(|(_, value)| value);
+            Redactor::new(handed_in).map_err(failed)?
+        };
         Ok(Self { values, placeholders, redactor, inside })
     }
 

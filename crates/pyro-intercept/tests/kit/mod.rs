@@ -9,9 +9,10 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use pyro_egress::policy::{Name, VisibleName};
 use pyro_egress::{FlowId, Interceptor, OpenedFlow};
-use pyro_intercept::{Authority, DEFAULT_HEADER, Patience, Proxy, Roots, SecretUse, Substitution};
+use pyro_intercept::{Authority, Patience, Proxy, Roots, SecretUse, Substitution};
 use pyro_secret::SecretValue;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -41,7 +42,7 @@ pub(crate) struct World {
 
 pub(crate) fn substitution(placeholder: &str, host: &str) -> Substitution {
     let value = SecretValue::new(CANARY.to_owned()).unwrap();
-    Substitution::new("TOKEN".parse().unwrap(), placeholder.to_owned(), value, host.parse().unwrap(), DEFAULT_HEADER).unwrap()
+    Substitution::new("TOKEN".parse().unwrap(), placeholder.to_owned(), value, host.parse().unwrap(), AUTHORIZATION).unwrap()
 }
 
 impl World {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pyro_proto::v1::EnvironmentVariable;
+use pyro_proto::{pem::certificates, v1::EnvironmentVariable};
 
 /// Where administrators put certificates: Debian's, Fedora's and Arch's places.
 const FOLDERS: [&str; 3] =
@@ -14,8 +14,6 @@ const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/
 const BYTES_MAX: u64 = 1 << 20;
 /// How deep Debian's tools look for certificates.
 const DEPTH_MAX: usize = 4;
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
 
 /// Where the guest's bundle is.
 const GUEST_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -85,10 +83,10 @@ fn collect(folder: &Path, depth: usize, found: &mut String) {
     }
 }
 
-/// Adds the certificates of a text, and nothing else of it: a key may stand beside them.
+/// Adds the certificates of a text.
 fn add(text: &str, found: &mut String) {
-    for certificate in text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|begin| &part[begin..])) {
-        if certificate.ends_with(END) && (found.len() + certificate.len()) as u64 <= BYTES_MAX {
+    for certificate in certificates(text) {
+        if (found.len() + certificate.len()) as u64 <= BYTES_MAX {
             found.push_str(certificate);
             found.push('\n');
         }
@@ -105,17 +103,19 @@ pub(super) fn read(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use pyro_proto::pem::{CERTIFICATE_BEGIN, CERTIFICATE_END};
+
     use super::*;
 
     #[test]
     fn certificates_of_a_folder_are_collected_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = |body: &str| format!("{BEGIN}\n{body}\n{END}\n");
+        let certificate = |body: &str| format!("{CERTIFICATE_BEGIN}\n{body}\n{CERTIFICATE_END}\n");
         std::fs::create_dir(folder.path().join("deeper")).unwrap();
         std::fs::write(folder.path().join("a.crt"), format!("subject=x\n{}{}", certificate("A"), certificate("B"))).unwrap();
         std::fs::write(folder.path().join("deeper/c.pem"), certificate("C")).unwrap();
         std::fs::write(folder.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n").unwrap();
-        std::fs::write(folder.path().join("torn.crt"), BEGIN).unwrap();
+        std::fs::write(folder.path().join("torn.crt"), CERTIFICATE_BEGIN).unwrap();
         std::fs::write(folder.path().join("binary.crt"), [0xff, 0xfe]).unwrap();
         let mut found = String::new();
         collect(folder.path(), DEPTH_MAX, &mut found);
