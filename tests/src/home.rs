@@ -11,10 +11,20 @@ use serde_json::Value;
 
 use crate::{ENVIRONMENT, MEM_MIB, Output, eventually, pool};
 
+/// How `pyro` finds a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// By `PYRO_HOME`.
+    Named,
+    /// By `HOME` and the XDG rules, as that of a user who has set nothing.
+    User,
+}
+
 /// A fresh home with the shared environment and template in it.
 #[derive(Debug)]
 pub struct Home {
     folder: PathBuf,
+    layout: Layout,
     _owner: Option<tempfile::TempDir>,
     settings: Vec<(&'static str, String)>,
 }
@@ -23,9 +33,20 @@ impl Home {
     /// Makes a home without standby machines: stories about one machine want to count one.
     #[must_use]
     pub fn new() -> Self {
+        Self::laid_out(Layout::Named)
+    }
+
+    /// Makes the home of a user who has set no variable of Pyro's.
+    #[must_use]
+    pub fn of_a_user() -> Self {
+        Self::laid_out(Layout::User)
+    }
+
+    fn laid_out(layout: Layout) -> Self {
         let target = pool::binary().parent().expect("a target folder").to_owned();
         let folder = tempfile::Builder::new().prefix("home-").tempdir_in(target).expect("the target folder is writable");
-        let home = Self { folder: folder.path().to_owned(), _owner: Some(folder), settings: vec![("PYRO_STANDBY", "0".into())] };
+        let settings = vec![("PYRO_STANDBY", "0".into())];
+        let home = Self { folder: folder.path().to_owned(), layout, _owner: Some(folder), settings };
         home.fill_by(|from, to| std::fs::hard_link(from, to));
         home
     }
@@ -40,7 +61,7 @@ impl Home {
     /// Makes a home in a folder of the caller's, say a small file system, and copies what it needs.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
-        let home = Self { folder: folder.to_owned(), _owner: None, settings: vec![("PYRO_STANDBY", "0".into())] };
+        let home = Self { folder: folder.to_owned(), layout: Layout::Named, _owner: None, settings: vec![("PYRO_STANDBY", "0".into())] };
         home.fill_by(|from, to| {
             // Sparse files stay sparse: a small file system could not hold them otherwise.
             let copied = Command::new("cp").args(["--sparse=always", "-p"]).arg(from).arg(to).status()?;
@@ -69,8 +90,9 @@ impl Home {
                 }
             }
         }
-        for part in ["data/environments", "data/templates"] {
-            walk(&pool::pool().join(part), &self.folder.join(part), &place);
+        let (from, to) = (Dirs::under(pool::pool()), self.dirs());
+        for part in ["environments", "templates"] {
+            walk(&from.data.join(part), &to.data.join(part), &place);
         }
     }
 
@@ -83,7 +105,11 @@ impl Home {
     /// Returns Pyro's folders in it.
     #[must_use]
     pub fn dirs(&self) -> Dirs {
-        Dirs::under(&self.folder)
+        let only_home = |name: &str| (name == "HOME").then(|| self.folder.clone().into());
+        match self.layout {
+            Layout::Named => Dirs::under(&self.folder),
+            Layout::User => Dirs::from_variables(&only_home).expect("there is a home"),
+        }
     }
 
     /// Opens its registry.
@@ -104,6 +130,9 @@ impl Home {
     #[must_use]
     pub fn program(&self, program: &Path) -> Command {
         let mut command = pool::command(program, &self.folder);
+        if self.layout == Layout::User {
+            command.env_remove("PYRO_HOME");
+        }
         for (name, value) in &self.settings {
             command.env(name, value);
         }

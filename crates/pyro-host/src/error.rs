@@ -52,6 +52,12 @@ pub(crate) enum HostError {
         /// Its id.
         layer: String,
     },
+    /// Another machine, or a process that merges layers, has a layer.
+    #[error("disk layer {layer} is in use by another machine")]
+    LayerInUse {
+        /// Its id.
+        layer: String,
+    },
     /// QEMU ended by itself.
     #[error("QEMU ended {status}{detail}")]
     MachineEnded {
@@ -197,7 +203,7 @@ impl HostError {
             Self::AgentTimeout { .. } | Self::Channel { .. } | Self::Guest { .. } => ErrorKind::MachineFailed,
             Self::PassedOn { source } => source.kind(),
             Self::Protocol { .. } | Self::Stale { .. } => ErrorKind::Incompatible,
-            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::WrongState { .. } | Self::LayerInUse { .. } => ErrorKind::WrongState,
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::TooMany { .. } => ErrorKind::LimitExceeded,
             Self::PortTaken { .. } => ErrorKind::Conflict,

@@ -57,11 +57,11 @@ fn inherit() -> HostResult<(StdUnixListener, FileLock)> {
 }
 
 async fn run(arguments: SupervisorArguments, listener: StdUnixListener) -> HostResult<()> {
-    let registry = Registry::open(&arguments.dirs)?;
+    let mut registry = Registry::open(&arguments.dirs)?;
     let Some(record) = registry.machine(&arguments.machine)? else {
         return Err(HostError::WrongState { problem: format!("machine {} is not in the registry", arguments.machine) });
     };
-    registry.set_machine_processes(&record.id, std::process::id(), None)?;
+    registry.act_for(&record.id);
     let (ends, end_requests) = mpsc::channel(8);
     let supervisor = Arc::new(Supervisor::new(arguments, record, registry, ends));
     let listener = UnixListener::from_std(listener).doing("prepare the supervisor's socket")?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::partial::Partial;
 use crate::tool::{Tool, World};
 
 const MIB: u64 = 1 << 20;
@@ -24,21 +25,16 @@ pub fn write_blank_ext4(path: &Path, size_bytes: u64, label: &str) -> Result<()>
     if size_bytes < MINIMUM_BYTES {
         return Err(Error::DiskTooSmall { bytes: size_bytes, minimum_bytes: MINIMUM_BYTES });
     }
-    // Two writers of the same path must not share a temporary file; the name is free once the process is gone.
-    let temporary = path.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let written = write(&temporary, size_bytes, label)
-        .and_then(|()| fs_err::rename(&temporary, path).map_err(|source| Error::io("write", path, source)))
-        .and_then(|()| files::sync_folder(path.parent().unwrap_or(path)));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs_err::remove_file(&temporary);
-    }
-    written
+    let failed = |source| Error::io("write", path, source);
+    let partial = Partial::beside(path).map_err(failed)?;
+    write(&partial, size_bytes, label)?;
+    partial.publish(path).map_err(failed)?;
+    files::sync_folder(path.parent().unwrap_or(path))
 }
 
-fn write(path: &Path, size_bytes: u64, label: &str) -> Result<()> {
+fn write(partial: &Partial, size_bytes: u64, label: &str) -> Result<()> {
+    let (path, file) = (partial.path(), partial.file());
     let failed = |source| Error::io("write", path, source);
-    let file = fs_err::File::create(path).map_err(failed)?;
     // Made afresh, so that what `assume_storage_prezeroed` promises below is true.
     file.set_len(size_bytes).map_err(failed)?;
     let journal_mib = if size_bytes >= LARGE_BYTES { "size=16" } else { "size=4" };

@@ -69,13 +69,14 @@ impl Pyro {
     /// Opens an installation; makes its folders and registry when they are missing.
     ///
     /// # Errors
-    /// The registry cannot be opened, or a newer Pyro wrote it.
-    pub fn open(options: PyroOptions) -> Result<Self> {
-        let registry = Registry::open(&options.dirs)?;
+    /// The registry cannot be opened, a newer Pyro wrote it, or the disks it speaks of are not there.
+    pub fn open(mut options: PyroOptions) -> Result<Self> {
+        let mut registry = Registry::open(&options.dirs)?;
+        options.dirs = registry.locate(options.dirs)?;
         Ok(Self { inner: Arc::new(Inner { options, registry: Mutex::new(registry), channels: Mutex::new(HashMap::new()) }) })
     }
 
-    /// Returns the folders.
+    /// Returns the folders; the one with the disks is where the registry says, not where the environment does.
     #[must_use]
     pub fn dirs(&self) -> &Dirs {
         &self.inner.options.dirs

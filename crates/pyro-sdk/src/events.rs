@@ -178,26 +178,29 @@ mod tests {
         for kind in ["one", "two", "three"] {
             add(&home, kind);
         }
-        // The workspace's own come first: it was made and stopped.
-        let first = page(&home, 0, 3).await.unwrap();
+        // The workspace's own come first: it was made, started and stopped.
+        let first = page(&home, 0, 4).await.unwrap();
         let kinds: Vec<&str> = first.events.iter().map(|event| event.kind.as_str()).collect();
-        assert_eq!((kinds, first.next_cursor, first.truncated, first.truncated_before), (vec!["create", "stop", "one"], 3, true, None));
+        assert_eq!(
+            (kinds, first.next_cursor, first.truncated, first.truncated_before),
+            (vec!["create", "start", "stop", "one"], 4, true, None)
+        );
         let last = page(&home, first.next_cursor, 10).await.unwrap();
-        assert_eq!((last.events.len(), last.next_cursor, last.truncated), (2, 5, false));
+        assert_eq!((last.events.len(), last.next_cursor, last.truncated), (2, 6, false));
         assert_eq!(last.events[1].detail, json!({ "kind": "three" }));
-        let none = page(&home, 5, 10).await.unwrap();
-        assert_eq!((none.events.len(), none.next_cursor, none.truncated), (0, 5, false));
-        let beyond = page(&home, 6, 10).await.unwrap_err();
+        let none = page(&home, 6, 10).await.unwrap();
+        assert_eq!((none.events.len(), none.next_cursor, none.truncated), (0, 6, false));
+        let beyond = page(&home, 7, 10).await.unwrap_err();
         assert_eq!(
             (beyond.kind(), beyond.to_string().as_str()),
-            (ErrorKind::InvalidArgument, "what happened in workspace `api` ends at 5, which lies before 6")
+            (ErrorKind::InvalidArgument, "what happened in workspace `api` ends at 6, which lies before 7")
         );
     }
 
     #[tokio::test]
     async fn events_are_followed_until_the_workspace_is_gone() {
         let home = Home::new().await;
-        let mut events = home.pyro.follow_events(&home.reference, 2).await.unwrap();
+        let mut events = home.pyro.follow_events(&home.reference, 3).await.unwrap();
         add(&home, "before");
         assert_eq!(events.next().await.unwrap().unwrap().kind, "before");
         let waiting = tokio::spawn(async move {
@@ -208,10 +211,10 @@ mod tests {
         // By this program's own connection, too.
         home.workspace.remember("while_waiting", json!({})).await.unwrap();
         let (event, mut events) = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
-        assert_eq!((event.sequence, event.kind.as_str()), (4, "while_waiting"));
+        assert_eq!((event.sequence, event.kind.as_str()), (5, "while_waiting"));
         home.workspace.delete().await.unwrap();
         while let Some(event) = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap() {
-            assert!(event.sequence > 4);
+            assert!(event.sequence > 5);
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
         let home = Home::new().await;
         let update = json!({ "workspace": "api", "labels": { "team": "web" }, "ttl_seconds": 120 });
         home.pyro.update_workspace(serde_json::from_value(update).unwrap()).await.unwrap();
-        let answer = page(&home, 2, 10).await.unwrap();
+        let answer = page(&home, 3, 10).await.unwrap();
         assert_eq!(answer.events[0].kind, "update");
         assert_eq!(answer.events[0].detail, json!({ "name": "api", "labels": { "team": "web" }, "ttl_seconds": 120 }));
     }

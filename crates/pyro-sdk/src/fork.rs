@@ -3,7 +3,8 @@
 
 use pyro_proto::error::ErrorKind;
 use pyro_store::{
-    Carried, NewWorkspace, OnExpire, Resume, SnapshotKind, SnapshotName, WorkspaceId, WorkspaceName, WorkspaceRecord, WorkspaceState,
+    Carried, NewWorkspace, OnExpire, Resume, SnapshotKind, SnapshotName, Tenure, WorkspaceId, WorkspaceName, WorkspaceRecord,
+    WorkspaceState,
 };
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::{
     error::{Cause, Error, Result},
     limits::{MemMib, VcpuCount},
     secrets,
+    turn::{TURN_PATIENCE, Turn},
 };
 
 /// Machines made at the same time. Each keeps a core busy for a tenth of a second.
@@ -36,6 +38,7 @@ impl Pyro {
     /// There is no such workspace, it is neither running nor stopped, a name is taken, or a machine cannot be made; no copy is left then.
     pub async fn fork_workspace(&self, request: &WorkspaceFork, observer: &Observer) -> Result<WorkspaceForkAnswer> {
         let workspace = self.workspace(&request.workspace).await?;
+        let _turn = workspace.turn("fork", TURN_PATIENCE, observer).await?;
         let names = names(request.name.as_ref(), request.count.get())?;
         let record = workspace.record().await?;
         let forks = match record.state {
@@ -63,6 +66,13 @@ impl Pyro {
         }
         Ok(WorkspaceForkAnswer { workspace_id: workspace.id().to_string(), forks: statuses })
     }
+}
+
+/// A copy that is being made.
+struct Unplaced {
+    workspace: Workspace,
+    tenure: Tenure,
+    turn: Turn,
 }
 
 /// Returns the copies' names: the name itself for one, numbered for several.
@@ -114,7 +124,7 @@ impl Workspace {
     }
 
     async fn make_forks(&self, origin: Origin, names: Vec<Option<WorkspaceName>>, observer: &Observer) -> Result<Vec<Self>> {
-        let mut waiting: Vec<Self> = Vec::new();
+        let mut waiting: Vec<Unplaced> = Vec::new();
         // All rows first: a taken name fails before a machine is made.
         for name in names {
             match self.register_fork(&origin, name).await {
@@ -131,19 +141,20 @@ impl Workspace {
             if failure.is_some() {
                 break;
             }
-            let (fork, origin, observer) = (fork.clone(), origin.clone(), observer.clone());
-            tasks.spawn(async move { fork.place_fork(origin, &observer).await });
+            let (workspace, tenure) = (fork.workspace.clone(), fork.tenure.clone());
+            let (origin, observer) = (origin.clone(), observer.clone());
+            tasks.spawn(async move { workspace.place_fork(&tenure, origin, &observer).await });
         }
         while let Some(result) = tasks.join_next().await {
             failure = failure.or(finished(Some(result)));
         }
         match failure {
-            None => Ok(waiting),
+            None => Ok(waiting.into_iter().map(|unplaced| unplaced.workspace).collect()),
             Some(error) => Err(self.give_up(error, waiting).await),
         }
     }
 
-    async fn register_fork(&self, origin: &Origin, name: Option<WorkspaceName>) -> Result<Self> {
+    async fn register_fork(&self, origin: &Origin, name: Option<WorkspaceName>) -> Result<Unplaced> {
         let record = &origin.record;
         let new = NewWorkspace {
             id: WorkspaceId::random(),
@@ -168,40 +179,48 @@ impl Workspace {
         };
         let checkpoint = origin.resume.as_ref().map(|resume| resume.checkpoint.clone());
         let (carried, parent) = (origin.carried.clone(), self.id().clone());
-        let record = self
+        let turn = self.pyro().first_turn(&new.id, "fork").await?;
+        let registered = self
             .pyro()
             .store(move |pyro, registry| {
-                registry.insert_workspace(&new)?;
+                let tenure = registry.insert_workspace(&new)?;
                 registry.carry(&new.id, &carried)?;
                 if let Some(checkpoint) = checkpoint {
                     pyro_store::restore_rings(pyro.dirs(), &checkpoint, &new.id)?;
                 }
                 crate::seed::copy_manifest(pyro.dirs(), &parent, &new.id)?;
-                Ok(registry.workspace(&new.id)?)
+                Ok((tenure, registry.workspace(&new.id)?))
             })
-            .await?;
-        Ok(Self::new(self.pyro().clone(), &record))
+            .await;
+        match registered {
+            Ok((tenure, record)) => Ok(Unplaced { workspace: Self::new(self.pyro().clone(), &record), tenure, turn }),
+            Err(error) => {
+                // A row that was made has no machine: with the turn given back, it is a remnant.
+                turn.end()?;
+                Err(error)
+            }
+        }
     }
 
-    async fn place_fork(self, origin: Origin, observer: &Observer) -> Result<()> {
+    async fn place_fork(self, tenure: &Tenure, origin: Origin, observer: &Observer) -> Result<()> {
         match origin.resume {
-            Some(resume) => self.place_resumed("fork", origin.record.shape, resume, &origin.secrets, observer).await,
+            Some(resume) => self.place_resumed("fork", tenure, origin.record.shape, resume, &origin.secrets, observer).await,
             None => {
                 let limits = (VcpuCount::new(origin.record.shape.vcpu_count.into())?, MemMib::new(origin.record.shape.mem_mib)?);
                 let shape = self
                     .pyro()
                     .shape(origin.record.shape.environment_digest, limits.0, limits.1, origin.record.network_policy, observer)
                     .await?;
-                self.place("fork", shape, &origin.secrets, observer).await
+                self.place("fork", tenure, shape, &origin.secrets, observer).await
             }
         }
     }
 
     /// Removes the copies made so far.
-    async fn give_up(&self, error: Error, forks: Vec<Self>) -> Error {
+    async fn give_up(&self, error: Error, forks: Vec<Unplaced>) -> Error {
         let mut error = error;
-        for fork in forks {
-            let cleanup = fork.erase(std::time::Duration::ZERO).await;
+        for Unplaced { workspace, turn, .. } in forks {
+            let cleanup = workspace.erase(std::time::Duration::ZERO, Some(turn)).await;
             error = error.with_cleanup("fork", self.label(), cleanup);
         }
         error

@@ -74,6 +74,7 @@ mod system;
 mod testing;
 pub mod text;
 mod time;
+mod turn;
 mod usage;
 mod workspace;
 mod workspace_path;

@@ -3,7 +3,8 @@
 //! A machine is placed under a workspace in one of two ways, tried in this order: a standby machine is claimed, or a supervisor is started.
 //! Either way its supervisor is asked to adopt the workspace, and it, not the client, enters `running`.
 //!
-//! When a client dies in the middle, the next client command finds a row without a living machine and removes it.
+//! Clients take turns (`turn`), and what one places holds only under its own tenure (`pyro_store`'s registry). When a client dies in the
+//! middle, the next client command finds a workspace between two states that nobody has a turn at, and puts it right.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use pyro_proto::{
 };
 use pyro_store::{
     COMMAND_LINE_GENERATION, MachineId, MachineRole, MachineShape, NetworkPolicy, NewMachine, NewWorkspace, Resume, StoreError,
-    SupervisorArguments, WorkspaceId, WorkspaceState, file_identity, start_supervisor,
+    SupervisorArguments, Tenure, WorkspaceId, WorkspaceState, file_identity, start_supervisor,
 };
 
 use crate::{
@@ -30,12 +31,15 @@ use crate::{
     seed::{SeedRequest, store_manifest},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
     text::{LiteralSecret, ShellId},
+    turn::{FORCED_PATIENCE, TURN_PATIENCE, Turn},
     workspace::{INSPECT_DEADLINE, Inspected, check_labels},
 };
 
-/// How long a supervisor may be silent while it makes a machine ready. A first template boots a kernel: 5 s here, a minute was seen with
-/// ten of them at once on two cores. It reports phases in between.
-const ADOPT_SILENCE: Duration = Duration::from_secs(180);
+/// How long a supervisor may be silent while it makes a machine ready. It repeats its phase every other second, however long that takes: one
+/// that says nothing is stopped or stuck.
+const ADOPT_SILENCE: Duration = Duration::from_secs(30);
+/// How often whoever watches hears a phase again that lasts.
+const PHASE_EVERY: Duration = Duration::from_secs(10);
 
 /// What a workspace is made of, before it has an id.
 pub(crate) struct Plan {
@@ -95,10 +99,12 @@ impl Pyro {
             forked_from: None,
         };
         let observer_of_seed = observer.clone();
-        let record = self
+        // Before anybody can know of it: a workspace in the making that nobody has a turn at is a dead client's.
+        let turn = self.first_turn(&new.id, "create").await?;
+        let registered = self
             .store(move |pyro, registry| {
                 pyro.reap_with(registry, Reap::WhenDue)?;
-                registry.insert_workspace(&new)?;
+                let tenure = registry.insert_workspace(&new)?;
                 if let Some(mut seeded) = seeded {
                     seeded.keep();
                     if let Err(error) = store_manifest(pyro.dirs(), &new.id, &seeded.manifest) {
@@ -110,18 +116,25 @@ impl Pyro {
                         observer_of_seed.notify(Progress::LeftOut { entries: seeded.left_out.clone(), count: seeded.left_out_count });
                     }
                 }
-                Ok(registry.workspace(&new.id)?)
+                Ok((tenure, registry.workspace(&new.id)?))
             })
-            .await?;
+            .await;
+        let (tenure, record) = match registered {
+            Ok(registered) => registered,
+            Err(error) => {
+                turn.end()?;
+                return Err(error);
+            }
+        };
         let workspace = Workspace::new(self.clone(), &record);
         let placed = async {
             let values = workspace.gather_secrets(&record, said).await?;
-            workspace.place("create", shape, &values, observer).await
+            workspace.place("create", &tenure, shape, &values, observer).await
         };
         match placed.await {
             Ok(()) => Ok(workspace),
             Err(error) => {
-                let cleanup = workspace.erase(Duration::ZERO).await;
+                let cleanup = workspace.erase(Duration::ZERO, Some(turn)).await;
                 Err(error.gone().with_cleanup("create", workspace.label(), cleanup))
             }
         }
@@ -183,7 +196,7 @@ impl Pyro {
     ///
     /// # Errors
     /// There is none, or a command, a service or a program in a shell is running in it, or may be, and the request does not insist.
-    pub async fn delete_workspace(&self, request: WorkspaceDelete) -> Result<WorkspaceDeleted> {
+    pub async fn delete_workspace(&self, request: WorkspaceDelete, observer: &Observer) -> Result<WorkspaceDeleted> {
         let (workspace, record) = self.find(&request.workspace, Reap::Now).await?;
         if !request.force {
             let running = match workspace.inspect(&record).await {
@@ -210,7 +223,7 @@ impl Pyro {
             }
         }
         let name = record.name.as_ref().map(ToString::to_string);
-        workspace.delete().await?;
+        workspace.delete_in_turn(request.force, observer).await?;
         Ok(WorkspaceDeleted { workspace_id: record.id.to_string(), name, deleted: true })
     }
 }
@@ -220,47 +233,60 @@ impl Workspace {
     pub(crate) async fn place(
         &self,
         operation: &'static str,
+        tenure: &Tenure,
         shape: MachineShape,
         secrets: &secrets::Values,
         observer: &Observer,
     ) -> Result<()> {
-        let (id, key) = (self.id().clone(), shape.key());
-        let claimed = self.pyro().store(move |_, registry| Ok(registry.claim_standby(&id, &key)?)).await?;
+        let (held, key) = (tenure.clone(), shape.key());
+        let claim = self.pyro().store(move |_, registry| Ok(registry.claim_standby(&held, &key)?)).await;
+        let claimed = claim.map_err(|error| error.about(self.label()))?;
         if let Some(machine) = claimed {
             match self.adopt(operation, &machine, secrets, observer).await {
                 Ok(()) => return Ok(()),
                 // The standby machine died or was broken. One that had not adopted the workspace never touched its disks, so another
                 // machine can have them.
-                Err(error) if is_machines_fault(&error) && self.waits_for_a_machine().await? => {
+                Err(error) if is_machines_fault(&error) && self.waits_for_a_machine(tenure).await? => {
                     observer.notify(Progress::Machine { phase: format!("a standby machine failed ({error}); starting another") });
                     self.pyro().bury_machine(&machine, Duration::ZERO).await?;
+                    let held = tenure.clone();
+                    let put_back = self.pyro().store(move |_, registry| Ok(registry.put_back(&held, &machine)?)).await;
+                    put_back.map_err(|error| error.about(self.label()))?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        let machine = self.start_machine(operation, shape, None).await?;
+        let machine = self.start_machine(operation, tenure, shape, None).await?;
         self.adopt(operation, &machine, secrets, observer).await
     }
 
-    async fn waits_for_a_machine(&self) -> Result<bool> {
-        Ok(matches!(self.record().await?.state, WorkspaceState::Creating | WorkspaceState::Starting))
+    async fn waits_for_a_machine(&self, tenure: &Tenure) -> Result<bool> {
+        let record = self.record().await?;
+        Ok(record.generation == tenure.generation && matches!(record.state, WorkspaceState::Creating | WorkspaceState::Starting))
     }
 
     /// Gives the workspace a machine that goes on where a live snapshot was taken, and waits until it runs.
     pub(crate) async fn place_resumed(
         &self,
         operation: &'static str,
+        tenure: &Tenure,
         shape: MachineShape,
         resume: Resume,
         secrets: &secrets::Values,
         observer: &Observer,
     ) -> Result<()> {
-        let machine = self.start_machine(operation, shape, Some(resume)).await?;
+        let machine = self.start_machine(operation, tenure, shape, Some(resume)).await?;
         self.adopt(operation, &machine, secrets, observer).await
     }
 
-    async fn start_machine(&self, operation: &'static str, shape: MachineShape, resume: Option<Resume>) -> Result<MachineId> {
-        let machine = NewMachine { id: MachineId::random(), shape, role: MachineRole::Workspace, workspace: Some(self.id().clone()) };
+    async fn start_machine(
+        &self,
+        operation: &'static str,
+        tenure: &Tenure,
+        shape: MachineShape,
+        resume: Option<Resume>,
+    ) -> Result<MachineId> {
+        let machine = NewMachine { id: MachineId::random(), shape, role: MachineRole::Workspace, tenure: Some(tenure.clone()) };
         let id = machine.id.clone();
         let start = move |pyro: &Pyro, registry: &mut pyro_store::Registry| {
             let settings = pyro.configuration().settings.clone();
@@ -296,6 +322,7 @@ impl Workspace {
             Ok(Err(status)) => return Err(self.pyro().call_failed(machine, operation, self.label(), &status).await),
             Err(_) => return Err(silent()),
         };
+        let mut told: Option<(String, tokio::time::Instant)> = None;
         loop {
             let message = match tokio::time::timeout(ADOPT_SILENCE, progress.message()).await {
                 Ok(Ok(message)) => message,
@@ -304,7 +331,13 @@ impl Workspace {
             };
             match message.map(|message| message.progress) {
                 Some(Some(adopt_progress::Progress::Ready(_))) => return Ok(()),
-                Some(Some(adopt_progress::Progress::Phase(phase))) => observer.notify(Progress::Machine { phase }),
+                Some(Some(adopt_progress::Progress::Phase(phase))) => {
+                    let news = told.as_ref().is_none_or(|(last, at)| *last != phase || at.elapsed() >= PHASE_EVERY);
+                    if news {
+                        told = Some((phase.clone(), tokio::time::Instant::now()));
+                        observer.notify(Progress::Machine { phase });
+                    }
+                }
                 // A phase of a newer supervisor.
                 Some(None) => {}
                 None => {
@@ -322,6 +355,9 @@ impl Workspace {
     /// # Errors
     /// It is being created, stopped or deleted, a literal secret is not given, or no machine can be started; it is stopped again then.
     pub async fn start(&self, secrets: &[LiteralSecret], observer: &Observer) -> Result<WorkspaceStatus> {
+        let _turn = self.turn("start", TURN_PATIENCE, observer).await?;
+        // What a client left that was killed in its turn is put right now that nobody else has one.
+        self.pyro().reap().await?;
         let record = self.record().await?;
         if record.state == WorkspaceState::Running {
             if !secrets.is_empty() {
@@ -334,33 +370,23 @@ impl Workspace {
         let shape =
             self.pyro().shape(record.shape.environment_digest.clone(), limits.0?, limits.1?, record.network_policy, observer).await?;
         let id = self.id().clone();
-        self.pyro()
-            .store(move |_, registry| Ok(registry.change_state(&id, &[WorkspaceState::Stopped], WorkspaceState::Starting)?))
-            .await
-            .map_err(|error| error.about(self.label()))?;
-        if let Err(error) = self.place("start", shape, &values, observer).await {
-            let cleanup = self.fall_back_to_stopped(&error).await;
+        let begun = self.pyro().store(move |_, registry| Ok(registry.begin_start(&id)?)).await;
+        let tenure = begun.map_err(|error| error.about(self.label()))?;
+        if let Err(error) = self.place("start", &tenure, shape, &values, observer).await {
+            let cleanup = self.fall_back_to_stopped(&tenure, &error).await;
             return Err(error.with_cleanup("start", self.label(), cleanup));
         }
         self.status().await
     }
 
-    pub(crate) async fn fall_back_to_stopped(&self, error: &Error) -> Result<()> {
-        let buried = self.record().await?.machine;
-        if let Some(machine) = &buried {
-            self.pyro().bury_machine(machine, Duration::ZERO).await?;
+    /// Ends what was placed under this tenure, and enters that the workspace is stopped. What another client has placed since is its own.
+    pub(crate) async fn fall_back_to_stopped(&self, tenure: &Tenure, error: &Error) -> Result<()> {
+        let record = self.record().await?;
+        if let Some(machine) = record.machine.filter(|_| record.generation == tenure.generation) {
+            self.pyro().bury_machine(&machine, Duration::ZERO).await?;
         }
-        let (id, reason) = (self.id().clone(), format!("could not be started: {error}"));
-        self.pyro()
-            .store(move |_, registry| {
-                let now = registry.workspace(&id)?;
-                // Its supervisor may have got further than its last word, and have entered that it runs.
-                if now.state == WorkspaceState::Starting || buried.is_some() && now.machine == buried {
-                    registry.mark_stopped(&id, &reason)?;
-                }
-                Ok(())
-            })
-            .await
+        let (held, reason) = (tenure.clone(), format!("could not be started: {error}"));
+        self.pyro().store(move |_, registry| Ok(registry.abandon(&held, &reason)?)).await
     }
 
     /// Stops the workspace: processes end, disks stay. One that is stopped is left as it is.
@@ -370,7 +396,8 @@ impl Workspace {
     /// # Errors
     /// It is being created, started or deleted. A machine that does not stop in a minute is killed, and that is no error: its disks
     /// are as after a power cut.
-    pub async fn stop(&self) -> Result<WorkspaceStatus> {
+    pub async fn stop(&self, observer: &Observer) -> Result<WorkspaceStatus> {
+        let _turn = self.turn("stop", TURN_PATIENCE, observer).await?;
         let record = self.record().await?;
         let Some(machine) = record.machine.clone().filter(|_| matches!(record.state, WorkspaceState::Running | WorkspaceState::Stopping))
         else {
@@ -399,24 +426,38 @@ impl Workspace {
     /// # Errors
     /// The host refuses to remove a file.
     pub async fn delete(&self) -> Result<()> {
+        self.delete_in_turn(false, &Observer::none()).await
+    }
+
+    pub(crate) async fn delete_in_turn(&self, force: bool, observer: &Observer) -> Result<()> {
+        let patience = if force { FORCED_PATIENCE } else { TURN_PATIENCE };
+        let turn = match self.turn("delete", patience, observer).await {
+            Ok(turn) => Some(turn),
+            // Whoever has the turn may be stuck; it finds out at its next step that it was overtaken.
+            Err(error) if force && error.kind() == ErrorKind::WrongState => None,
+            Err(error) => return Err(error),
+        };
         let id = self.id().clone();
-        let machine = self
-            .pyro()
-            .store(move |_, registry| {
-                registry.change_state(&id, &WorkspaceState::ALL, WorkspaceState::Deleting)?;
-                Ok(registry.workspace(&id)?.machine)
-            })
-            .await
-            .map_err(|error| error.about(self.label()))?;
+        let begun = self.pyro().store(move |_, registry| Ok(registry.begin_delete(&id)?)).await;
+        let machine = begun.map_err(|error| error.about(self.label()))?;
         if let Some(machine) = machine {
             // A supervisor that does not answer is killed below.
             drop(self.ask_to_stop(&machine, "deleted", DELETE_DEADLINE).await);
         }
-        self.erase(DELETE_DEADLINE).await
+        self.erase(DELETE_DEADLINE, turn).await
     }
 
     /// Removes the workspace and its machine, which has `patience` to end by itself.
-    pub(crate) async fn erase(&self, patience: Duration) -> Result<()> {
+    pub(crate) async fn erase(&self, patience: Duration, turn: Option<Turn>) -> Result<()> {
+        let erased = self.erase_rows(patience).await;
+        // The folder with the lock in it goes last, by whoever holds it.
+        match (erased, turn) {
+            (Ok(()), Some(turn)) => blocking(move || turn.end()).await,
+            (erased, _) => erased,
+        }
+    }
+
+    async fn erase_rows(&self, patience: Duration) -> Result<()> {
         match self.record().await {
             Ok(record) => {
                 if let Some(machine) = &record.machine {
@@ -471,9 +512,9 @@ mod tests {
     async fn a_workspace_whose_machine_is_gone_without_a_word_is_found_stopped() {
         let home = Home::new().await;
         let (mut registry, id) = (home.registry(), home.workspace.id());
-        let machine = NewMachine { id: MachineId::random(), shape: shape(), role: MachineRole::Workspace, workspace: Some(id.clone()) };
-        registry.change_state(id, &[WorkspaceState::Stopped], WorkspaceState::Starting).unwrap();
-        registry.insert_machine(&machine, 0).unwrap();
+        let tenure = registry.begin_start(id).unwrap();
+        let machine = NewMachine { id: MachineId::random(), shape: shape(), role: MachineRole::Workspace, tenure: Some(tenure) };
+        registry.insert_machine(&machine, home.pyro.dirs().machines().as_path(), 0).unwrap();
         registry.adopt(&machine.id, id).unwrap();
         registry.remove_machine(&machine.id).unwrap();
         let found = home.pyro.workspace(&home.reference).await.unwrap().status().await.unwrap();

@@ -16,6 +16,7 @@ use crate::{
     limits::{MemMib, VcpuCount},
     secrets,
     text::SnapshotReference,
+    turn::TURN_PATIENCE,
     workspace::INSPECT_DEADLINE,
 };
 
@@ -47,6 +48,8 @@ impl Workspace {
     /// # Errors
     /// As there.
     pub async fn reset(&self, snapshot: Option<&SnapshotReference>, observer: &Observer) -> Result<()> {
+        let _turn = self.turn("reset", TURN_PATIENCE, observer).await?;
+        self.pyro().reap().await?;
         let record = self.record().await?;
         let name = snapshot.and_then(SnapshotReference::name);
         let Destination { target, resume, snapshot } = match &name {
@@ -68,12 +71,12 @@ impl Workspace {
         };
         let (id, detail) =
             (self.id().clone(), json!({ "snapshot_name": name.as_ref().map_or(SnapshotReference::BASELINE, |name| name.as_str()) }));
-        let old = self
+        let (tenure, old) = self
             .pyro()
             .store(move |_, registry| {
-                let old = registry.begin_reset(&id, &target)?;
+                let begun = registry.begin_reset(&id, &target)?;
                 registry.add_event(&id, "reset", &detail)?;
-                Ok(old)
+                Ok(begun)
             })
             .await
             .map_err(|error| error.about(self.label()))?;
@@ -90,8 +93,8 @@ impl Workspace {
         }
         let resumed = resume.is_some();
         let placed = match resume {
-            Some(resume) => self.place_resumed("reset", shape, resume, &secrets, observer).await,
-            None => self.place("reset", shape, &secrets, observer).await,
+            Some(resume) => self.place_resumed("reset", &tenure, shape, resume, &secrets, observer).await,
+            None => self.place("reset", &tenure, shape, &secrets, observer).await,
         };
         if let Some(old) = old.filter(|_| !resumed) {
             // Only now: its end frees memory and takes a core for it, while the new one was waited for.
@@ -101,7 +104,7 @@ impl Workspace {
             self.forget_output().await;
         }
         if let Err(error) = placed {
-            let cleanup = self.fall_back_to_stopped(&error).await;
+            let cleanup = self.fall_back_to_stopped(&tenure, &error).await;
             return Err(error.with_cleanup("reset", self.label(), cleanup));
         }
         Ok(())

@@ -13,7 +13,7 @@ use pyro_store::{
 use serde_json::json;
 
 use crate::{
-    Pyro, Workspace,
+    Observer, Pyro, Workspace,
     client::blocking,
     contract::{Snapshot, SnapshotCreate, SnapshotDelete, SnapshotDeleted, SnapshotKind, SnapshotList, SnapshotListAnswer},
     disk_view,
@@ -22,6 +22,7 @@ use crate::{
     system::allocated_bytes,
     text::SnapshotReference,
     time::{now_ms, rfc3339},
+    turn::TURN_PATIENCE,
 };
 
 /// A guest with gigabytes of dirty pages writes them first.
@@ -41,8 +42,9 @@ impl Pyro {
     ///
     /// # Errors
     /// The name is taken, or the workspace is neither running nor stopped, or it is stopped and processes are to be kept.
-    pub async fn create_snapshot(&self, request: &SnapshotCreate) -> Result<Snapshot> {
+    pub async fn create_snapshot(&self, request: &SnapshotCreate, observer: &Observer) -> Result<Snapshot> {
         let workspace = self.workspace(&request.workspace).await?;
+        let _turn = workspace.turn("snapshot create", TURN_PATIENCE, observer).await?;
         let Some(name) = request.name.name() else { return Err(workspace.reserved("create a snapshot of")) };
         let kind = if request.live { StoredKind::Live } else { StoredKind::Disk };
         let cost = workspace.keep(&name, kind).await?;
@@ -82,8 +84,9 @@ impl Pyro {
     ///
     /// # Errors
     /// There is none of this name, or it is the baseline.
-    pub async fn delete_snapshot(&self, request: &SnapshotDelete) -> Result<SnapshotDeleted> {
+    pub async fn delete_snapshot(&self, request: &SnapshotDelete, observer: &Observer) -> Result<SnapshotDeleted> {
         let workspace = self.workspace(&request.workspace).await?;
+        let _turn = workspace.turn("snapshot delete", TURN_PATIENCE, observer).await?;
         let Some(name) = request.name.name() else { return Err(workspace.reserved("delete a snapshot of")) };
         workspace.forget_snapshot(&name).await?;
         let (id, detail) = (workspace.id().clone(), json!({ "snapshot_name": name.as_str() }));

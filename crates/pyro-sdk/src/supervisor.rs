@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use pyro_proto::{
     limits,
     v1::supervisor_client::SupervisorClient,
 };
-use pyro_store::{FileLock, MachineId, MachineRecord, connect_stream};
+use pyro_store::{MachineId, WorkspaceState, connect_stream, end_machine, machine_lives};
 use tokio::{net::UnixStream, time::Instant};
 use tonic::{
     Status,
@@ -45,7 +45,7 @@ impl Pyro {
     pub(crate) async fn supervisor(&self, machine: &MachineId, operation: &'static str, workspace: &str) -> Result<Client> {
         let channel = match self.cached_channel(machine) {
             Some(channel) => channel,
-            None => match connect(self.dirs().machine(machine)).await {
+            None => match connect(self.machine_folder(machine).await?).await {
                 Ok(channel) => {
                     self.cache_channel(machine, channel.clone());
                     channel
@@ -66,75 +66,110 @@ impl Pyro {
 
     async fn lost(&self, machine: &MachineId, operation: &'static str, workspace: &str, error: &(dyn std::error::Error + Sync)) -> Error {
         self.forget_channel(machine);
-        let folder = self.dirs().machine(machine);
-        let gone = blocking({
-            let folder = folder.clone();
-            move || is_gone(&folder)
-        })
-        .await;
-        let lines = blocking(move || log_tail(&folder)).await;
-        let cause = if gone {
-            Cause::new("its supervisor ended unexpectedly").because(lines)
-        } else {
-            let mut causes = vec![error.to_string()];
-            causes.extend(std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string));
-            Cause::new("its supervisor does not answer").because(causes)
+        let lives = self.lives(machine).await.unwrap_or(true);
+        let lines = match self.machine_folder(machine).await {
+            Ok(folder) => blocking(move || log_tail(&folder)).await,
+            Err(_) => Vec::new(),
         };
         // Puts the registry right at once: whoever looks next sees a stopped workspace.
         drop(self.reap().await);
+        let cause = if lives {
+            let mut causes = vec![error.to_string()];
+            causes.extend(std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string));
+            Cause::new("its supervisor does not answer").because(causes)
+        } else {
+            let ending = self.ending_of(machine, workspace).await;
+            Cause::new(ending.unwrap_or_else(|| "its supervisor ended unexpectedly".to_owned())).because(lines)
+        };
         Error::workspace(operation, workspace, ErrorKind::MachineFailed, cause)
     }
 
-    /// Waits until a machine's supervisor is gone, killing it when `patience` is over, and removes its folder and row.
+    /// Says what became of a workspace whose machine went away in the middle of a call; `None` when nothing is known.
+    async fn ending_of(&self, machine: &MachineId, workspace: &str) -> Option<String> {
+        let (machine, reference) = (machine.clone(), workspace.to_owned());
+        let found = self.store(move |_, registry| Ok(registry.find_workspace(&reference))).await.ok()?;
+        match found {
+            Ok(record) if record.machine.as_ref().is_some_and(|now| *now != machine) || record.state == WorkspaceState::Starting => {
+                Some("it was reset or started again meanwhile".to_owned())
+            }
+            Ok(record) if record.state == WorkspaceState::Stopped => {
+                record.stop_reason.map(|reason| format!("it was stopped meanwhile: {reason}"))
+            }
+            Ok(record) if record.state == WorkspaceState::Deleting => Some("it is being deleted".to_owned()),
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => Some("it was deleted meanwhile".to_owned()),
+            Err(_) => None,
+        }
+    }
+
+    /// Returns where a machine's socket and log are.
+    async fn machine_folder(&self, machine: &MachineId) -> Result<PathBuf> {
+        let id = machine.clone();
+        self.store(move |pyro, registry| Ok(registry.machine_folder(pyro.dirs(), &id)?)).await
+    }
+
+    /// Tells whether a machine or its supervisor lives.
+    async fn lives(&self, machine: &MachineId) -> Result<bool> {
+        let id = machine.clone();
+        self.store(move |pyro, registry| match registry.machine(&id)? {
+            Some(record) => Ok(machine_lives(pyro.dirs(), registry, &record)?),
+            None => Ok(false),
+        })
+        .await
+    }
+
+    /// Waits until a machine and its supervisor are gone, killing it when `patience` is over, and removes its folder and row.
     ///
     /// Dropping the future leaves the machine to the next client command.
+    ///
+    /// # Errors
+    /// It lives on: it cannot be killed from here.
     pub(crate) async fn bury_machine(&self, machine: &MachineId, patience: Duration) -> Result<()> {
         self.forget_channel(machine);
-        let folder = self.dirs().machine(machine);
-        if !wait_gone(&folder, patience).await {
+        if !self.wait_gone(machine, patience).await? {
             let id = machine.clone();
-            let record = self.store(move |_, registry| Ok(registry.machine(&id)?)).await?;
-            if let Some(pid) = record.as_ref().and_then(supervisor_pid) {
-                // The lock is still held, so the process that wrote this number into the row is still there: it cannot be another's.
-                if !is_gone(&folder) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
+            self.store(move |_, registry| Ok(registry.machine(&id)?.is_some_and(|record| end_machine(&record)))).await?;
+            if !self.wait_gone(machine, DEATH_DEADLINE).await? {
+                return Err(self.undying(machine).await);
             }
-            wait_gone(&folder, DEATH_DEADLINE).await;
         }
         let id = machine.clone();
         self.store(move |pyro, registry| match registry.machine(&id)? {
-            Some(record) if is_gone(&pyro.dirs().machine(&id)) => Ok(registry.retire_machine(pyro.dirs(), &record)?),
+            Some(record) if !machine_lives(pyro.dirs(), registry, &record)? => Ok(registry.retire_machine(pyro.dirs(), &record)?),
             Some(_) | None => Ok(()),
         })
         .await
     }
-}
 
-fn supervisor_pid(record: &MachineRecord) -> Option<rustix::process::Pid> {
-    record.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
-}
-
-/// Tells whether no supervisor holds the machine's lock.
-fn is_gone(folder: &Path) -> bool {
-    // A folder that is not there was removed after its supervisor's end.
-    !folder.is_dir() || !matches!(FileLock::try_acquire(&folder.join("lock")), Ok(None))
-}
-
-async fn wait_gone(folder: &Path, patience: Duration) -> bool {
-    let end = Instant::now() + patience;
-    loop {
-        if is_gone(folder) {
-            return true;
+    async fn wait_gone(&self, machine: &MachineId, patience: Duration) -> Result<bool> {
+        let end = Instant::now() + patience;
+        loop {
+            if !self.lives(machine).await? {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            tokio::time::sleep(DEATH_POLL).await;
         }
-        if Instant::now() >= end {
-            return false;
-        }
-        tokio::time::sleep(DEATH_POLL).await;
+    }
+
+    /// Makes the error of a machine that cannot be ended from here: its disks must not be touched while it lives.
+    async fn undying(&self, machine: &MachineId) -> Error {
+        let id = machine.clone();
+        let record = self.store(move |_, registry| Ok(registry.machine(&id)?)).await.ok().flatten();
+        let elsewhere = record.as_ref().and_then(|record| record.supervisor).is_some_and(|process| process.is_alive().is_none());
+        let workspace = record.and_then(|record| record.workspace).map_or_else(|| machine.to_string(), |id| id.to_string());
+        let cause = if elsewhere {
+            "its machine does not answer and was started in another PID namespace, say a container: end it there"
+        } else {
+            "its machine could not be ended"
+        };
+        Error::workspace("end the machine of", &workspace, ErrorKind::MachineFailed, Cause::new(cause))
     }
 }
 
-async fn connect(folder: std::path::PathBuf) -> std::result::Result<Channel, tonic::transport::Error> {
+async fn connect(folder: PathBuf) -> std::result::Result<Channel, tonic::transport::Error> {
     // The address is only a label: the connector opens the socket. One connection: a machine's supervisor is never replaced under its id.
     Endpoint::from_static("http://supervisor")
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
@@ -183,15 +218,5 @@ mod tests {
         let tail = log_tail(folder.path());
         assert_eq!(tail.len(), LOG_TAIL_LINES);
         assert_eq!(tail[4], "line 999[31m");
-    }
-
-    #[test]
-    fn machine_is_gone_when_nobody_holds_its_lock() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(is_gone(folder.path()));
-        let held = FileLock::acquire(&folder.path().join("lock")).unwrap();
-        assert!(!is_gone(folder.path()));
-        drop(held);
-        assert!(is_gone(folder.path()) && is_gone(&folder.path().join("nowhere")));
     }
 }

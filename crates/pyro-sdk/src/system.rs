@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use pyro_image::PruneScope;
-use pyro_store::{FileLock, LayerId, MachineId, MachineRole, MachineState, Registry};
+use pyro_store::{FileLock, LayerId, MachineId, MachineRole, MachineState, Orphan, Registry};
 
 use crate::{
     Pyro,
@@ -13,6 +13,11 @@ use crate::{
     journal,
 };
 
+/// How long a supervisor without a row may take to end before it counts as one that nobody knows: at its own end it gives its answers out
+/// after it has removed its row.
+const ENDING: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const ENDING_LOOK: Duration = Duration::from_millis(20);
 /// What a template's folder is called until it is whole.
 const PARTIAL_SUFFIX: &str = ".partial";
 
@@ -46,6 +51,7 @@ impl Pyro {
     pub async fn system_df(&self) -> Result<DiskUse> {
         let reclaimable_bytes = self.system_prune(SystemPrune { all: false, dry_run: true }).await?.freed_bytes;
         let environments = self.list_environments().await?.environments;
+        let orphans = self.orphans().await?;
         self.store(move |pyro, registry| {
             pyro.reap_with(registry, Reap::Now)?;
             let dirs = pyro.dirs();
@@ -76,12 +82,15 @@ impl Pyro {
             let standbys: Vec<_> =
                 machines.iter().filter(|machine| machine.role == MachineRole::Standby && machine.state != MachineState::Claimed).collect();
             items.extend(standbys.iter().map(|standby| item("standby", standby.id.to_string(), vec![standby.template.clone()], 0, false)));
+            let process = |orphan: &Orphan| vec![format!("process {}", orphan.process.pid)];
+            items.extend(orphans.iter().map(|orphan| item("orphan", orphan.machine.to_string(), process(orphan), 0, false)));
             items.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.name.cmp(&b.name)));
             Ok(DiskUse {
                 total_bytes: items.iter().map(|item| item.size_bytes).sum(),
                 reclaimable_bytes,
                 standby_count: standbys.len() as u64,
                 machine_count: machines.len() as u64,
+                orphan_count: orphans.len() as u64,
                 items,
             })
         })
@@ -96,6 +105,11 @@ impl Pyro {
         let SystemPrune { all, dry_run } = request;
         let mut removed = Vec::new();
         self.reap().await?;
+        for orphan in self.orphans().await? {
+            if dry_run || orphan.end() {
+                removed.push(PrunedItem { kind: "orphan".to_owned(), name: Some(orphan.machine.to_string()), size_bytes: 0 });
+            }
+        }
         if all {
             removed.extend(self.end_standbys(dry_run).await?);
         }
@@ -107,6 +121,18 @@ impl Pyro {
         let scope = if all { PruneScope::Unused } else { PruneScope::Unreferenced };
         removed.extend(self.prune_environments_in(scope, dry_run).await?);
         Ok(SystemPruneAnswer { dry_run, freed_bytes: removed.iter().map(|item| item.size_bytes).sum(), removed })
+    }
+
+    /// Finds machines that run and that the registry does not know.
+    pub(crate) async fn orphans(&self) -> Result<Vec<Orphan>> {
+        let end = tokio::time::Instant::now() + ENDING;
+        loop {
+            let found = self.store(|pyro, registry| Ok(pyro_store::orphans(pyro.dirs(), registry)?)).await?;
+            if found.is_empty() || tokio::time::Instant::now() >= end {
+                return Ok(found);
+            }
+            tokio::time::sleep(ENDING_LOOK).await;
+        }
     }
 
     async fn end_standbys(&self, dry_run: bool) -> Result<Vec<PrunedItem>> {

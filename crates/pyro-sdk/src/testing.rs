@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pyro_store::{
-    Accelerator, Dirs, MachineShape, NetworkPolicy, NewWorkspace, OnExpire, Registry, RingWriter, ServiceName, ServiceSpec, ShellRecord,
-    WorkspaceId,
+    Accelerator, Dirs, MachineId, MachineRole, MachineShape, NetworkPolicy, NewMachine, NewWorkspace, OnExpire, Registry, RingWriter,
+    ServiceName, ServiceSpec, ShellRecord, WorkspaceId,
 };
 
 use crate::{Pyro, PyroOptions, Workspace, config::Configuration, text::WorkspaceReference};
@@ -30,9 +30,13 @@ impl Home {
         };
         let pyro = Pyro::open(options).unwrap();
         let new = new_workspace();
-        pyro.store(move |_, registry| {
-            registry.insert_workspace(&new)?;
-            Ok(registry.mark_stopped(&new.id, "for a test")?)
+        pyro.store(move |pyro, registry| {
+            let tenure = registry.insert_workspace(&new)?;
+            let machine = NewMachine { id: MachineId::random(), shape: shape(), role: MachineRole::Workspace, tenure: Some(tenure) };
+            registry.insert_machine(&machine, &pyro.dirs().machines(), 0)?;
+            registry.adopt(&machine.id, &new.id)?;
+            registry.lose_machine(pyro.dirs(), &new.id, &machine.id, "for a test")?;
+            Ok(registry.remove_machine(&machine.id)?)
         })
         .await
         .unwrap();

@@ -3,10 +3,15 @@
 //! ```text
 //! config   config.toml
 //! data     environments/  templates/  layers/  checkpoints/ID/{memory,state,checkpoint.json,rings/}
+//!          machines/ID/{lock,machine-lock,socket,handoff,supervisor.log}  installation
 //! cache    downloaded packages
-//! state    registry.sqlite  workspaces/ID/{output/,shells/N/,services/NAME/,seed.json,apply/,network.log}  reserve
-//! runtime  machines/ID/{lock,socket,handoff,supervisor.log,console.log}
+//! state    registry.sqlite  workspaces/ID/{lifecycle,output/,shells/N/,services/NAME/,seed.json,apply/,network.log}
+//!          unfinished/  reserve
+//! runtime  tokens of `mcp serve`
 //! ```
+//!
+//! The programs of one user do not have the same environment: chat hosts, `sudo`, cron and `env -i` leave variables out. So nothing that
+//! decides whether a machine lives depends on one: machines lie beside their disks, and the registry says where those are (`installation`).
 
 use std::{
     ffi::OsString,
@@ -23,13 +28,13 @@ use crate::{MachineId, NetworkLog, StoreResult, TemplateKey, WorkspaceId};
 pub struct Dirs {
     /// Read at the edge only.
     pub config: PathBuf,
-    /// Environments, templates, layers: large, rebuilt or owned by workspaces.
+    /// Environments, templates, layers, and the machines that use them.
     pub data: PathBuf,
     /// May be deleted at any time.
     pub cache: PathBuf,
     /// The registry and the journals.
     pub state: PathBuf,
-    /// Sockets and locks of running machines.
+    /// What need not outlive a login.
     pub runtime: PathBuf,
 }
 
@@ -78,6 +83,7 @@ impl Dirs {
             &self.checkpoints(),
             &self.machines(),
             &self.workspaces(),
+            &self.unfinished(),
         ] {
             if !folder.is_dir() {
                 std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
@@ -133,10 +139,10 @@ impl Dirs {
     /// Returns the folder of all machines' locks, sockets and logs.
     #[must_use]
     pub fn machines(&self) -> PathBuf {
-        self.runtime.join("machines")
+        self.data.join("machines")
     }
 
-    /// Returns the folder of one machine.
+    /// Returns the folder in which a new machine is made. Where one that is registered is found, [`crate::Registry::machine_folder`] says.
     #[must_use]
     pub fn machine(&self, id: &MachineId) -> PathBuf {
         self.machines().join(id.as_str())
@@ -152,6 +158,24 @@ impl Dirs {
     #[must_use]
     pub fn workspaces(&self) -> PathBuf {
         self.state.join("workspaces")
+    }
+
+    /// Returns the file whose lock a client holds while it moves a workspace from one state to another.
+    #[must_use]
+    pub fn lifecycle(&self, id: &WorkspaceId) -> PathBuf {
+        self.workspace(id).join("lifecycle")
+    }
+
+    /// Returns the folder of notes on what is being made outside Pyro's folders.
+    #[must_use]
+    pub fn unfinished(&self) -> PathBuf {
+        self.state.join("unfinished")
+    }
+
+    /// Returns the file that says whose disks these are.
+    #[must_use]
+    pub fn installation(&self) -> PathBuf {
+        self.data.join("installation")
     }
 
     /// Returns the folder of one workspace's journal.

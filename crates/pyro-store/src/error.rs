@@ -60,6 +60,20 @@ pub enum StoreError {
         /// Its state.
         state: &'static str,
     },
+    /// Another client began to start, reset or delete the workspace.
+    #[error("another client has reset, started or deleted workspace `{workspace}` meanwhile")]
+    Overtaken {
+        /// Its id.
+        workspace: String,
+    },
+    /// The folder with the disks is not where it was.
+    #[error("the disks of this installation are not there: the registry `{registry}` has them in `{path}`")]
+    DataMissing {
+        /// Where the registry saw them last.
+        path: PathBuf,
+        /// The database file.
+        registry: PathBuf,
+    },
     /// As many standby machines as wanted are there already.
     #[error("there are enough standby machines")]
     StandbyLimit,
@@ -154,7 +168,8 @@ impl StoreError {
             Self::WorkspaceAmbiguous { .. } => ErrorKind::InvalidArgument,
             Self::NameTaken { .. } | Self::SnapshotExists { .. } | Self::ServiceRuns { .. } => ErrorKind::AlreadyExists,
             Self::TooManyServices { .. } => ErrorKind::LimitExceeded,
-            Self::WrongState { .. } | Self::StandbyLimit => ErrorKind::WrongState,
+            Self::WrongState { .. } | Self::Overtaken { .. } | Self::StandbyLimit => ErrorKind::WrongState,
+            Self::DataMissing { .. } => ErrorKind::NotFound,
             Self::Corrupt { .. } => ErrorKind::Internal,
         }
     }

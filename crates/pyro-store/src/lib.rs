@@ -9,9 +9,13 @@ mod error;
 mod files;
 mod host_facts;
 mod ids;
+mod installation;
 mod journal;
+mod life;
 mod lock;
 mod network_log;
+mod orphans;
+mod process;
 mod reap;
 mod registry;
 mod reserve;
@@ -20,6 +24,7 @@ mod settings;
 mod shape;
 mod socket;
 mod start;
+mod unfinished;
 
 pub use checkpoint::CheckpointRecord;
 pub use dirs::Dirs;
@@ -28,14 +33,17 @@ pub use files::{remove_if_present, write_atomically};
 pub use host_facts::{boot_id, file_identity};
 pub use ids::{IdError, LabelKey, LabelValue, LayerId, MachineId, ServiceName, SnapshotName, WorkspaceId, WorkspaceName, random_hex};
 pub use journal::{CommandOutput, JournalWriter, OutputStream, Retention};
-pub use lock::{FileLock, MachineLock};
+pub use life::{end_machine, machine_lives};
+pub use lock::{FileLock, LayerLock, LockState, MachineLock};
 pub use network_log::{ChainEnd, ChainFault, NetworkLog, Verified};
+pub use orphans::{Orphan, orphans};
+pub use process::ProcessIdentity;
 pub use reap::{Reaped, reap};
 pub use registry::{
-    Carried, CarriedCommand, CarriedProcesses, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers, MachineRecord,
-    MachineRole, MachineState, NetworkPolicy, NetworkRules, NewMachine, NewWorkspace, OnExpire, OutsideRecord, PortRecord, PortSpec,
-    ReadinessProbe, Registry, ResetTarget, RestartPolicy, SERVICES_MAX, SecretRecord, SecretSource, SeedRecord, ServiceRecord, ServiceSpec,
-    ServiceState, ShellRecord, SnapshotKind, SnapshotRecord, WorkspaceRecord, WorkspaceState,
+    Bereft, Carried, CarriedCommand, CarriedProcesses, CommandEnd, CommandRecord, DiskRole, EventRecord, LayerRecord, LiveLayers,
+    MachineRecord, MachineRole, MachineState, NetworkPolicy, NetworkRules, NewMachine, NewWorkspace, OnExpire, OutsideRecord, PortRecord,
+    PortSpec, ReadinessProbe, Registry, ResetTarget, RestartPolicy, SERVICES_MAX, SecretRecord, SecretSource, SeedRecord, ServiceRecord,
+    ServiceSpec, ServiceState, ShellRecord, SnapshotKind, SnapshotRecord, Tenure, WorkspaceRecord, WorkspaceState,
 };
 pub use ring::{
     RingReader, RingSize, RingWriter, SHELL_RING_BYTES, keep_rings, restore_rings, service_ring, service_ring_name, shell_ring,
@@ -44,4 +52,5 @@ pub use ring::{
 pub use settings::{Resume, Settings, SupervisorArguments};
 pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};
 pub use socket::{bind_listener, connect_stream};
-pub use start::{INHERITED_LISTENER, INHERITED_LOCK, start_supervisor};
+pub use start::{INHERITED_LISTENER, INHERITED_LOCK, MACHINE_LOCK, start_supervisor};
+pub use unfinished::{Leftover, Unfinished, leftovers};

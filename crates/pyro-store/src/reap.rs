@@ -1,12 +1,20 @@
-//! Puts the registry right after processes have died, and removes what is due. Every client command runs it; it costs a lock attempt
+//! Puts the registry right after processes have died, and removes what is due. Every client command runs it; it costs two lock attempts
 //! per machine.
+//!
+//! Nothing here goes by time or by process number where a lock can tell: whoever makes something holds a lock on it, in whatever namespace
+//! and as whatever user.
+
+use std::{collections::HashSet, path::Path};
 
 use crate::{
-    Dirs, FileLock, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, registry::now_ms, remove_if_present,
+    Bereft, Dirs, FileLock, LockState, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, end_machine,
+    leftovers, machine_lives, registry::now_ms, remove_if_present,
 };
 
 /// How long a fork may take: its checkpoint is removed after that, whoever made it.
 const FORK_MAX_MS: i64 = 15 * 60 * 1000;
+/// What stands in the name of everything that is not whole yet; the lock on it says whether somebody is at it.
+const PARTIAL: &str = ".partial-";
 
 /// What a run of [`reap`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,30 +34,22 @@ pub struct Reaped {
 pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreResult<Reaped> {
     let mut reaped = Reaped::default();
     for machine in registry.machines()? {
-        let folder = dirs.machine(&machine.id);
-        if is_dead(&folder)? {
+        if !machine_lives(dirs, registry, &machine)? {
             bury(dirs, registry, &machine, &mut reaped)?;
             reaped.machines += 1;
-        } else if is_superseded(registry, &machine) {
-            end_superseded(&folder, &machine)?;
+        } else if is_superseded(registry, &machine) || is_left_in_deletion(dirs, registry, &machine)? {
+            // It does not know, because the client that took its workspace died before it said so. One in another PID namespace looks by
+            // itself within a minute.
+            let _ = end_machine(&machine);
         }
     }
     let now = now_ms();
     for workspace in registry.workspaces()? {
-        let orphaned = workspace.machine.is_none() && matches!(workspace.state, WorkspaceState::Creating | WorkspaceState::Deleting);
-        // Between the two transactions of a create there is no machine yet; a minute tells that from a client that died.
-        let orphaned = orphaned && now - workspace.last_activity_at_ms > 60_000;
-        // Between the burial of a standby machine that failed and the start of another a workspace that begins has the dead one's id.
-        let running = matches!(workspace.state, WorkspaceState::Running | WorkspaceState::Stopping);
-        if let Some(machine) = &workspace.machine
-            && (running || now - workspace.last_activity_at_ms > 60_000)
-            && registry.machine(machine)?.is_none()
-        {
-            settle(registry, &workspace, &mut reaped)?;
+        if workspace.state != WorkspaceState::Stopped && !has_machine(registry, &workspace)? {
+            count(settle(dirs, registry, &workspace)?, &mut reaped);
             continue;
         }
-        let expired = workspace.state == WorkspaceState::Stopped && now >= workspace.expires_at_ms(settings.stopped_ttl_seconds);
-        if orphaned || expired {
+        if workspace.state == WorkspaceState::Stopped && now >= workspace.expires_at_ms(settings.stopped_ttl_seconds) {
             registry.remove_workspace(&workspace.id)?;
             reaped.workspaces += 1;
         }
@@ -58,17 +58,38 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
                 reaped.layers += registry.retire_snapshot(dirs, &workspace.id, &snapshot.name)?;
             }
         }
-        if workspace.machine.is_none() && workspace.state == WorkspaceState::Starting && now - workspace.last_activity_at_ms > 60_000 {
-            registry.mark_stopped(&workspace.id, "the client that started it went away")?;
-        }
     }
     sweep_machines(dirs, registry)?;
+    for leftover in leftovers(dirs)? {
+        // A disk that is read-only now may not be later; the note stays, and nothing else waits for it.
+        drop(leftover.remove());
+    }
     if reaped == Reaped::default() {
         sweep_remnants(dirs, registry)?;
     } else {
         reaped.layers = sweep(dirs, registry)?;
     }
     Ok(reaped)
+}
+
+fn has_machine(registry: &Registry, workspace: &WorkspaceRecord) -> StoreResult<bool> {
+    workspace.machine.as_ref().map_or(Ok(false), |machine| Ok(registry.machine(machine)?.is_some()))
+}
+
+/// Brings a workspace to rest that is to have a machine and has none, unless a client is about to give it one.
+fn settle(dirs: &Dirs, registry: &mut Registry, workspace: &WorkspaceRecord) -> StoreResult<Bereft> {
+    match &workspace.machine {
+        // What was read is a moment old; the transaction looks again.
+        Some(machine) => registry.lose_machine(dirs, &workspace.id, machine, "its supervisor died"),
+        None => registry.settle_orphan(dirs, &workspace.id),
+    }
+}
+
+fn count(bereft: Bereft, reaped: &mut Reaped) {
+    match bereft {
+        Bereft::Removed => reaped.workspaces += 1,
+        Bereft::Stopped | Bereft::Waiting | Bereft::Unconcerned => {}
+    }
 }
 
 /// Removes folders of machines that never got a row, because the client that was starting them was killed.
@@ -82,78 +103,58 @@ fn sweep_machines(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
     let known = registry.machines()?;
     for folder in folders {
         let name = folder.file_name().to_string_lossy().into_owned();
-        let remnant = match writer(&name) {
-            Some(pid) => !is_alive(pid),
-            None => !known.iter().any(|machine| machine.id.as_str() == name) && is_dead(&folder.path())?,
-        };
-        if remnant {
+        let known = known.iter().any(|machine| machine.id.as_str() == name);
+        if !known && is_abandoned(&folder.path())? {
             remove_folder(&folder.path())?;
         }
     }
     Ok(())
 }
 
-/// Tells whether nobody holds a machine's lock. The client that starts the machine takes it before the row is written.
-fn is_dead(folder: &std::path::Path) -> StoreResult<bool> {
-    if !folder.is_dir() {
-        return Ok(true);
+/// Tells whether nobody holds a lock in a machine's folder.
+fn is_abandoned(folder: &Path) -> StoreResult<bool> {
+    for name in [crate::start::SUPERVISOR_LOCK, crate::MACHINE_LOCK] {
+        if FileLock::probe(&folder.join(name))? == LockState::Held {
+            return Ok(false);
+        }
     }
-    match FileLock::try_acquire(&folder.join("lock")) {
-        Ok(lock) => Ok(lock.is_some()),
-        // Its supervisor has removed the folder between the two looks: the last but one thing it does.
-        Err(crate::StoreError::File { source }) if source.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
-    }
+    // One that is being made has no lock for an instant; what has none later is nobody's.
+    Ok(FileLock::probe(&folder.join(crate::start::SUPERVISOR_LOCK))? == LockState::Free || age(folder).is_some_and(|age| age > MAKING_AGE))
 }
 
-/// Tells whether a machine belongs to a workspace that has moved on to another machine.
+/// Longest time between the making of a folder and of the lock in it; system calls that follow each other, on a host that swaps.
+const MAKING_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn age(path: &Path) -> Option<std::time::Duration> {
+    std::fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Tells whether a machine belongs to a workspace that has moved on to another machine, or is gone.
 fn is_superseded(registry: &Registry, machine: &MachineRecord) -> bool {
     let Some(id) = &machine.workspace else { return false };
-    registry.workspace(id).is_ok_and(|workspace| workspace.machine.as_ref() != Some(&machine.id))
+    match registry.workspace(id) {
+        Ok(workspace) => workspace.machine.as_ref() != Some(&machine.id),
+        Err(error) => matches!(error, crate::StoreError::WorkspaceNotFound { .. }),
+    }
 }
 
-/// Ends a machine that has lost its workspace and does not know, because the client that took it died before it said so.
-fn end_superseded(folder: &std::path::Path, machine: &MachineRecord) -> StoreResult<()> {
-    let pid = machine.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    // The lock is still held, so the process that wrote this number into the row is still there: it cannot be another's.
-    if let Some(pid) = pid
-        && !is_dead(folder)?
-    {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
-    Ok(())
+/// Tells whether a client died that was deleting a machine's workspace.
+fn is_left_in_deletion(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<bool> {
+    let Some(id) = &machine.workspace else { return Ok(false) };
+    let deleting = registry.workspace(id).is_ok_and(|workspace| workspace.state == WorkspaceState::Deleting);
+    Ok(deleting && FileLock::probe(&dirs.lifecycle(id))? != LockState::Held)
 }
 
 fn bury(dirs: &Dirs, registry: &mut Registry, machine: &MachineRecord, reaped: &mut Reaped) -> StoreResult<()> {
-    if let Some(id) = &machine.workspace
-        && let Ok(workspace) = registry.workspace(id)
-        && workspace.machine.as_ref() == Some(&machine.id)
-    {
-        settle(registry, &workspace, reaped)?;
+    if let Some(id) = &machine.workspace {
+        count(registry.lose_machine(dirs, id, &machine.id, "its supervisor died")?, reaped);
     }
     remove_machine_files(dirs, registry, machine)
 }
 
-/// Brings a workspace that has lost its machine to rest, or removes one that nobody can want.
-fn settle(registry: &mut Registry, workspace: &WorkspaceRecord, reaped: &mut Reaped) -> StoreResult<()> {
-    let delete = match workspace.state {
-        WorkspaceState::Creating | WorkspaceState::Deleting => true,
-        WorkspaceState::Running | WorkspaceState::Stopping | WorkspaceState::Starting => workspace.one_shot,
-        WorkspaceState::Stopped => false,
-    };
-    if delete {
-        registry.remove_workspace(&workspace.id)?;
-        reaped.workspaces += 1;
-    } else if workspace.state != WorkspaceState::Stopped {
-        registry.end_lost_commands(&workspace.id, "the machine went away")?;
-        registry.mark_stopped(&workspace.id, "its supervisor died")?;
-    }
-    Ok(())
-}
-
 /// Removes a machine's folder, then its row.
 fn remove_machine_files(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<()> {
-    remove_folder(&dirs.machine(&machine.id))?;
+    remove_folder(&machine.folder(dirs))?;
     registry.remove_machine(&machine.id)
 }
 
@@ -205,37 +206,41 @@ fn sweep(dirs: &Dirs, registry: &mut Registry) -> StoreResult<usize> {
     }
     sweep_checkpoints(dirs, registry)?;
     sweep_remnants(dirs, registry)?;
-    let known: std::collections::HashSet<String> = registry.workspaces()?.into_iter().map(|workspace| workspace.id.into()).collect();
-    if let Ok(folders) = std::fs::read_dir(dirs.workspaces()) {
-        for folder in folders.flatten() {
-            if !known.contains(&*folder.file_name().to_string_lossy()) {
-                remove_folder(&folder.path())?;
-            }
+    // Listed before the registry is asked, as above.
+    let folders: Vec<_> = std::fs::read_dir(dirs.workspaces()).into_iter().flatten().flatten().collect();
+    let known: HashSet<String> = registry.workspaces()?.into_iter().map(|workspace| workspace.id.into()).collect();
+    for folder in folders.iter().filter(|folder| !known.contains(&*folder.file_name().to_string_lossy())) {
+        // Its client is about to enter it.
+        if FileLock::probe(&folder.path().join("lifecycle"))? != LockState::Held {
+            remove_folder(&folder.path())?;
         }
     }
     Ok(layers.len())
 }
 
-/// Removes what killed clients and supervisors left beside the layers: seeds and overlays without a row. Whoever makes a seed enters it within
-/// seconds, a large one within minutes. An overlay is entered before its file is made: one without a row was left by somebody who was killed
-/// between taking the row away and the file.
+/// Removes what killed clients and supervisors left beside the layers: seeds and overlays without a row. Whoever makes a file holds a lock on
+/// it until it is whole, and enters it within seconds then. An overlay is entered before its file is made: one without a row was left by
+/// somebody who was killed between taking the row away and the file.
 fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
     const REMNANT_AGE: std::time::Duration = std::time::Duration::from_secs(3600);
     let Ok(entries) = std::fs::read_dir(dirs.layers()) else { return Ok(()) };
-    let old: Vec<_> = entries
-        .flatten()
-        .filter(|entry| {
-            let age = entry.metadata().ok().and_then(|status| status.modified().ok()).and_then(|time| time.elapsed().ok());
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let orphaned = writer(&name).is_some_and(|pid| !is_alive(pid));
-            orphaned || is_overlay(&name) || age.is_some_and(|age| age > REMNANT_AGE) && !name.starts_with("empty-")
-        })
-        .collect();
-    if old.is_empty() {
+    let mut suspects = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let suspect = if name.contains(PARTIAL) {
+            FileLock::probe(&entry.path())? == LockState::Free
+        } else {
+            is_overlay(&name) || !name.starts_with("empty-") && age(&entry.path()).is_some_and(|age| age > REMNANT_AGE)
+        };
+        if suspect {
+            suspects.push(entry);
+        }
+    }
+    if suspects.is_empty() {
         return Ok(());
     }
-    let known: std::collections::HashSet<String> = registry.layers()?.iter().map(crate::LayerRecord::file_name).collect();
-    for entry in old.iter().filter(|entry| !known.contains(&*entry.file_name().to_string_lossy())) {
+    let known: HashSet<String> = registry.layers()?.iter().map(crate::LayerRecord::file_name).collect();
+    for entry in suspects.iter().filter(|entry| !known.contains(&*entry.file_name().to_string_lossy())) {
         if entry.path().is_dir() {
             remove_folder(&entry.path())?;
         } else {
@@ -248,15 +253,6 @@ fn sweep_remnants(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
 /// Tells whether a file is a machine's or workspace's overlay, by its name.
 fn is_overlay(name: &str) -> bool {
     name.strip_suffix(".qcow2").is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// Returns who makes a seed or a machine's folder: until they are whole, they are named after the process.
-fn writer(name: &str) -> Option<u32> {
-    name.split_once(".partial-")?.1.split('-').next()?.parse().ok()
-}
-
-fn is_alive(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Removes the memory of live snapshots that are gone. One that is being written is named after the machine that writes it.
@@ -279,9 +275,11 @@ fn sweep_checkpoints(dirs: &Dirs, registry: &Registry) -> StoreResult<()> {
     Ok(())
 }
 
-fn remove_folder(folder: &std::path::Path) -> StoreResult<()> {
+/// Removes a folder; one that is not there is fine. What belongs to another user of this home is left for that one to remove: it must not
+/// keep everybody else from working.
+fn remove_folder(folder: &Path) -> StoreResult<()> {
     match fs_err::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Err(error) if !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -295,18 +293,35 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let dirs = Dirs::under(home.path());
         let mut registry = Registry::open(&dirs).expect("opens");
-        let own = format!("0000000000000003.partial-{}", std::process::id());
-        // No process has this number: it is above what Linux gives out.
-        let names = ["0000000000000001", "0000000000000002", own.as_str(), "0000000000000004.partial-4194305"];
+        let names = ["0000000000000001", "0000000000000002", "0000000000000003.partial-0123456789abcdef"];
         for name in names {
             std::fs::create_dir_all(dirs.machines().join(name)).expect("writable");
         }
-        let held = FileLock::acquire(&dirs.machines().join(names[1]).join("lock")).expect("free");
-        reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
-        assert_eq!(names.map(|name| dirs.machines().join(name).exists()), [false, true, true, false]);
+        let there = |registry: &mut Registry| {
+            reap(&dirs, registry, &Settings::default()).expect("reaps");
+            names.map(|name| dirs.machines().join(name).exists())
+        };
+        assert_eq!(there(&mut registry), [true; 3], "those are only just being made");
+        let lock = |name: &str| FileLock::acquire(&dirs.machines().join(name).join("lock")).expect("free");
+        drop(lock(names[0]));
+        let held = [lock(names[1]), lock(names[2])];
+        assert_eq!(there(&mut registry), [false, true, true]);
         drop(held);
+        assert_eq!(there(&mut registry), [false; 3]);
+    }
+
+    #[test]
+    fn what_is_half_made_is_removed_when_its_maker_is_gone() {
+        let home = tempfile::tempdir().expect("a folder");
+        let dirs = Dirs::under(home.path());
+        let mut registry = Registry::open(&dirs).expect("opens");
+        let path = dirs.layers().join("0123456789abcdef.partial-0123456789abcdef");
+        let maker = FileLock::acquire(&path).expect("free");
         reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
-        assert_eq!(names.map(|name| dirs.machines().join(name).exists()), [false, false, true, false]);
+        assert!(path.exists());
+        drop(maker);
+        reap(&dirs, &mut registry, &Settings::default()).expect("reaps");
+        assert!(!path.exists());
     }
 
     #[test]

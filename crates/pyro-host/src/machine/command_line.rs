@@ -43,7 +43,9 @@ pub(crate) mod descriptor {
     pub(crate) const KERNEL: i32 = 11;
     pub(crate) const INITRAMFS: i32 = 12;
     pub(crate) const NETWORK: i32 = 13;
-    pub(crate) const LAST: u32 = 13;
+    /// A lock that says that this process lives; QEMU knows nothing of it.
+    pub(crate) const LIFE: i32 = 14;
+    pub(crate) const LAST: u32 = 14;
 }
 
 /// Whether a machine boots to become a template, or is a copy of one.

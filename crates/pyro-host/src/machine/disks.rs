@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pyro_store::{Dirs, LayerId, LayerRecord, MachineId, Registry};
+use pyro_store::{Dirs, LayerId, LayerLock, LayerRecord, MachineId, Registry};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
@@ -26,11 +26,27 @@ pub(crate) const TEMPLATE_WORKSPACE_GIB: u64 = 8;
 pub(crate) const TEMPLATE_ROOT_GIB: u64 = 16;
 const SCRATCH_BYTES: u64 = 64 << 20;
 
+/// An overlay's file, and the lock that keeps every other machine from it. The lock is the supervisor's: a machine that had it could take
+/// it from others.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pub(crate) file: OwnedFd,
+    pub(crate) lock: LayerLock,
+}
+
+/// What a restored machine has for itself: the overlays it writes to, and a held lock that says that it lives.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) overlays: Overlays,
+    pub(crate) life: OwnedFd,
+    pub(crate) user_slot: u32,
+}
+
 /// The overlays one machine writes to.
 #[derive(Debug)]
 pub(crate) struct Overlays {
-    pub(crate) root: OwnedFd,
-    pub(crate) workspace: OwnedFd,
+    pub(crate) root: Overlay,
+    pub(crate) workspace: Overlay,
     pub(crate) scratch: OwnedFd,
 }
 
@@ -54,10 +70,11 @@ pub(crate) fn new_overlay(parent: Option<LayerId>, size_bytes: u64) -> LayerReco
 }
 
 /// Makes an overlay's file, empty, and opens it for the one machine that will write it.
-pub(crate) async fn create_overlay(dirs: &Dirs, layer: &LayerRecord) -> HostResult<OwnedFd> {
+pub(crate) async fn create_overlay(dirs: &Dirs, layer: &LayerRecord) -> HostResult<Overlay> {
     let path = dirs.layers().join(layer.file_name());
     fs_err::copy(empty_overlay(dirs, layer.size_bytes).await?, &path).doing("make a disk overlay")?;
-    open(&path, OFlags::RDWR)
+    let lock = LayerLock::writer(&path)?.ok_or_else(|| HostError::LayerInUse { layer: layer.id.to_string() })?;
+    Ok(Overlay { file: open(&path, OFlags::RDWR)?, lock })
 }
 
 /// Makes overlays for a template: without names, gone with the process.
@@ -85,9 +102,9 @@ fn anonymous_copy(dirs: &Dirs, source: &Path) -> HostResult<OwnedFd> {
 async fn empty_overlay(dirs: &Dirs, size_bytes: u64) -> HostResult<PathBuf> {
     let path = dirs.layers().join(format!("empty-{size_bytes}.qcow2"));
     if !path.exists() {
-        let aside = dirs.layers().join(format!("empty-{}.partial", LayerId::random()));
-        qemu_img(&["create", "-q", "-f", "qcow2", &aside.to_string_lossy(), &size_bytes.to_string()]).await?;
-        fs_err::rename(&aside, &path).doing("make an empty overlay")?;
+        let aside = pyro_image::Partial::beside(&path).doing("make an empty overlay")?;
+        qemu_img(&["create", "-q", "-f", "qcow2", &aside.path().to_string_lossy(), &size_bytes.to_string()]).await?;
+        aside.publish(&path).doing("make an empty overlay")?;
     }
     Ok(path)
 }
@@ -169,6 +186,13 @@ pub(crate) async fn merge_top(dirs: &Dirs, qemu: &Path, chain: &[LayerRecord]) -
     for layer in chain {
         open_layer(dirs, layer)?;
     }
+    // Held to the end: a machine that is placed meanwhile, say by a reset, waits for it.
+    let mut locks = Vec::new();
+    for (depth, layer) in chain.iter().enumerate().filter(|(_, layer)| layer.format == "qcow2") {
+        let path = dirs.layers().join(layer.file_name());
+        let lock = if depth < 2 { LayerLock::writer(&path)? } else { LayerLock::reader(&path)? };
+        locks.push(lock.ok_or_else(|| HostError::LayerInUse { layer: layer.id.to_string() })?);
+    }
     let path = |layer: &LayerRecord| dirs.layers().join(layer.file_name());
     let image = chain.iter().rev().fold(serde_json::Value::Null, |backing, layer| {
         let file = json!({ "driver": "file", "filename": path(layer).to_string_lossy() });
@@ -183,6 +207,25 @@ pub(crate) async fn merge_top(dirs: &Dirs, qemu: &Path, chain: &[LayerRecord]) -
     let arguments = ["commit", "-q", "-d", &format!("json:{image}")].map(str::to_owned).to_vec();
     let (writable, readable) = chain.split_at(chain.len().min(2));
     process::run_contained(&program, arguments, writable.iter().map(path).collect(), readable.iter().map(path).collect()).await
+}
+
+/// Takes a layer that a machine will read, so that nobody writes it from now on. One that is being merged is waited for. Layers that no
+/// machine ever wrote need no lock.
+pub(crate) async fn lock_layer(dirs: &Dirs, layer: &LayerRecord) -> HostResult<Option<LayerLock>> {
+    /// Merging copies what the layers hold, gigabytes at worst.
+    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+    if layer.format != "qcow2" {
+        return Ok(None);
+    }
+    let (path, end) = (dirs.layers().join(layer.file_name()), tokio::time::Instant::now() + DEADLINE);
+    loop {
+        match LayerLock::reader(&path)? {
+            Some(lock) => return Ok(Some(lock)),
+            None if tokio::time::Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
+            None => return Err(HostError::LayerInUse { layer: layer.id.to_string() }),
+        }
+    }
 }
 
 /// Opens a layer for reading, for the machine it will be hung under alone: image locks belong to open files.

@@ -49,7 +49,7 @@ pub(crate) fn ask(dirs: &Dirs, machines: &[MachineRecord], own: &MachineRecord) 
     let siblings =
         machines.iter().filter(|machine| machine.id != own.id && machine.template == own.template && machine.machine_pid.is_some());
     siblings.take(ASKED_MAX).find_map(|sibling| {
-        let stream = pyro_store::connect_stream(&dirs.machine(&sibling.id), SOCKET).ok()?;
+        let stream = pyro_store::connect_stream(&sibling.folder(dirs), SOCKET).ok()?;
         receive(&stream).and_then(|memory| SealedMemory::verify(memory, own.shape.mem_mib << 20))
     })
 }

@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use pyro_store::{Dirs, LayerRecord, MachineShape};
+use pyro_store::{Dirs, LayerLock, LayerRecord, MachineShape};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -47,6 +47,8 @@ pub(crate) struct Machine {
     next_fdset: AtomicU32,
     /// Nodes of each disk's chain, topmost first.
     chains: Mutex<BTreeMap<&'static str, Vec<String>>>,
+    /// Locks on each disk's layers, the one that is written last.
+    locks: Mutex<BTreeMap<&'static str, Vec<LayerLock>>>,
     console: process::Tail,
 }
 
@@ -89,7 +91,16 @@ impl Machine {
             };
             drop(end_sender.send(Some(error.to_string().trim_start_matches("QEMU ended ").to_owned())));
         });
-        let machine = Self { qmp, pid, kill, ended, next_fdset: AtomicU32::new(FIRST_FDSET), chains: Mutex::default(), console };
+        let machine = Self {
+            qmp,
+            pid,
+            kill,
+            ended,
+            next_fdset: AtomicU32::new(FIRST_FDSET),
+            chains: Mutex::default(),
+            locks: Mutex::default(),
+            console,
+        };
         match machine.qmp.negotiate().await {
             Ok(()) => Ok((machine, Ports { agent, network, events })),
             Err(error) => Err(machine.explain(error).await),
@@ -156,9 +167,14 @@ impl Machine {
         Ok(fdset)
     }
 
+    /// Keeps a lock on a layer for as long as the machine lives.
+    pub(crate) fn keep(&self, disk: Disk, layer: LayerLock) {
+        crate::lock(&self.locks).entry(disk.node()).or_default().push(layer);
+    }
+
     /// Puts an empty overlay on a disk in use: what was there until now is only read from then on. Costs a few milliseconds.
-    pub(crate) async fn overlay(&self, disk: Disk, overlay: std::os::fd::BorrowedFd<'_>) -> HostResult<()> {
-        let fdset = self.add_fd(overlay).await?;
+    pub(crate) async fn overlay(&self, disk: Disk, overlay: disks::Overlay) -> HostResult<()> {
+        let fdset = self.add_fd(overlay.file.as_fd()).await?;
         let name = format!("{}-{fdset}", disk.node());
         let file = json!({
             "driver": "file", "node-name": format!("{name}-file"), "filename": format!("/dev/fdset/{fdset}"), "auto-read-only": false,
@@ -167,7 +183,12 @@ impl Machine {
         self.qmp.execute("blockdev-snapshot", json!({ "node": self.chain(disk)[0], "overlay": name })).await?;
         let below = self.chain(disk);
         crate::lock(&self.chains).insert(disk.node(), std::iter::once(name).chain(below).collect());
-        Ok(())
+        let mut locks = crate::lock(&self.locks);
+        let layers = locks.entry(disk.node()).or_default();
+        // What is below may be read by forks from now on.
+        let shared = layers.iter().try_for_each(LayerLock::share);
+        layers.push(overlay.lock);
+        Ok(shared?)
     }
 
     /// Returns the nodes of a disk, the one its device writes to first.
@@ -230,6 +251,9 @@ impl Machine {
         let mut names = Vec::new();
         let mut node = Value::Null;
         for (depth, layer) in chain.iter().enumerate().rev() {
+            if let Some(lock) = disks::lock_layer(dirs, layer).await? {
+                self.keep(disk, lock);
+            }
             let fdset = self.add_fd(disks::open_layer(dirs, layer)?.as_fd()).await?;
             let name = if depth == 0 { base.clone() } else { format!("{base}-{depth}") };
             names.insert(0, name.clone());
@@ -262,8 +286,9 @@ impl Machine {
             self.ended().await
         };
         if tokio::time::timeout(deadline, quit).await.is_err() {
-            self.kill().await;
+            return self.kill().await;
         }
+        crate::lock(&self.locks).clear();
     }
 
     /// Kills QEMU and waits for its end.
@@ -271,5 +296,6 @@ impl Machine {
         // A full queue holds the wish already.
         let _ = self.kill.try_send(());
         self.ended().await;
+        crate::lock(&self.locks).clear();
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Inheritance {
     pub(crate) scratch: OwnedFd,
     /// Kernel and initial RAM file system, for a machine that boots.
     pub(crate) boot: Option<(OwnedFd, OwnedFd)>,
+    /// A held lock that ends with the process; a machine that only makes a template needs none.
+    pub(crate) life: Option<OwnedFd>,
 }
 
 /// A started QEMU. Dropping it kills the process.
@@ -195,6 +197,9 @@ pub(crate) fn start(qemu: &Path, shape: &MachineShape, origin: Origin, user_slot
     if let Some((kernel, initramfs)) = inheritance.boot {
         mappings.push(map(kernel, descriptor::KERNEL));
         mappings.push(map(initramfs, descriptor::INITRAMFS));
+    }
+    if let Some(life) = inheritance.life {
+        mappings.push(map(life, descriptor::LIFE));
     }
     let network = if shape.network_card {
         let (network, network_qemu) = pair()?;

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{
     Machine, Ports,
     command_line::{Disk, Origin},
-    disks::{self, Overlays},
+    disks::{self, Own},
     memory::{self, SealedMemory, TemplateMemory},
     pages,
     process::Inheritance,
@@ -140,6 +140,7 @@ async fn build(dirs: &Dirs, settings: &Settings, shape: &MachineShape, user_slot
         workspace,
         scratch,
         boot: Some((in_memory(&kernel)?, in_memory(&initramfs)?)),
+        life: None,
     };
     drop((kernel, initramfs, modules));
     let (machine, ports) = Machine::start(&settings.qemu, shape, Origin::Boot { tsc_khz: tsc_khz() }, user_slot, inheritance).await?;
@@ -214,27 +215,30 @@ pub(crate) struct Checkpoint {
     pub(crate) chains: Vec<(Disk, Vec<LayerRecord>)>,
 }
 
-/// Restores a copy of the template with these overlays, or with `checkpoint` a copy of a workspace's machine, whose device state
-/// `template` then holds; the guest runs when this returns.
+/// Restores a copy of the template with disks of its own, or with `checkpoint` a copy of a workspace's machine, whose device state `template`
+/// then holds; the guest runs when this returns.
 pub(crate) async fn restore(
     settings: &Settings,
     dirs: &Dirs,
     shape: &MachineShape,
     template: Template,
-    user_slot: u32,
-    overlays: Overlays,
+    own: Own,
     checkpoint: Option<Checkpoint>,
 ) -> HostResult<(Machine, Ports, SealedMemory)> {
     let environment = environment(dirs, shape)?;
+    let Own { overlays, life, user_slot } = own;
     let inheritance = Inheritance {
         memory: template.memory.as_fd().try_clone_to_owned().doing("duplicate template memory")?,
         environment: disks::open_environment(&environment.root_image())?,
-        root: overlays.root,
-        workspace: overlays.workspace,
+        root: overlays.root.file,
+        workspace: overlays.workspace.file,
         scratch: overlays.scratch,
         boot: None,
+        life: Some(life),
     };
     let (machine, ports) = Machine::start(&settings.qemu, shape, Origin::Clone, user_slot, inheritance).await?;
+    machine.keep(Disk::Root, overlays.root.lock);
+    machine.keep(Disk::Workspace, overlays.workspace.lock);
     let memory = template.memory.settle().await?;
     if let Some(checkpoint) = &checkpoint {
         let (pages, pid) = (checkpoint.pages.clone(), machine.pid());

@@ -12,7 +12,6 @@
 //! overlays become the workspace's while the guest is paused. A copy that is killed replays the journal, as after a power cut.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -26,7 +25,11 @@ use crate::{
     agent::Frozen,
     error::{HostError, HostResult},
     lock,
-    machine::{Disk, Machine, checkpoint, disks, pages::PrivatePages},
+    machine::{
+        Disk, Machine, checkpoint,
+        disks::{self, Overlay},
+        pages::PrivatePages,
+    },
 };
 
 /// What keeping a workspace cost.
@@ -53,7 +56,7 @@ struct Image {
 struct Moment<'a> {
     /// The guest's file systems at rest; `None` for a fork.
     frozen: Option<Frozen>,
-    files: Vec<(Disk, OwnedFd)>,
+    files: Vec<(Disk, Overlay)>,
     overlays: &'a [(Disk, LayerRecord); 2],
 }
 
@@ -112,8 +115,8 @@ impl Supervisor {
     ) -> HostResult<Kept> {
         let mut installed = Vec::new();
         let image = match kind {
-            SnapshotKind::Disk => install(machine, &moment.files, &mut installed).await.map(|()| None),
-            SnapshotKind::Live => self.image(machine, &moment, &mut installed).await.map(Some),
+            SnapshotKind::Disk => install(machine, std::mem::take(&mut moment.files), &mut installed).await.map(|()| None),
+            SnapshotKind::Live => self.image(machine, &mut moment, &mut installed).await.map(Some),
         };
         let entered = image.and_then(|image| self.enter(record, &mut moment, image, name, kind));
         if entered.is_err() {
@@ -169,12 +172,12 @@ impl Supervisor {
     }
 
     /// Copies what a machine is, in as short a pause as possible.
-    async fn image(&self, machine: &Machine, moment: &Moment<'_>, installed: &mut Vec<Disk>) -> HostResult<Image> {
+    async fn image(&self, machine: &Machine, moment: &mut Moment<'_>, installed: &mut Vec<Disk>) -> HostResult<Image> {
         let began = std::time::Instant::now();
         machine.pause().await?;
         let copy = async {
             // First: no block command may come between the saved state and the guest going on.
-            install(machine, &moment.files, installed).await?;
+            install(machine, std::mem::take(&mut moment.files), installed).await?;
             if moment.frozen.is_none() {
                 self.put(moment.overlays, installed)?;
             }
@@ -195,7 +198,8 @@ impl Supervisor {
         let workspace = self.adopted()?;
         let mut commands = Vec::new();
         for &(sequence, _) in &image.running {
-            if let Ok(command) = lock(&self.registry).command(workspace, sequence) {
+            let known = lock(&self.registry).command(workspace, sequence);
+            if let Ok(command) = known {
                 commands.push(CarriedCommand { sequence, argv: command.argv, cwd: command.cwd, started_at_ms: command.started_at_ms });
             }
         }
@@ -229,10 +233,10 @@ impl Supervisor {
 }
 
 /// Puts the overlays on top of their disks, saying which came so far.
-async fn install(machine: &Machine, files: &[(Disk, OwnedFd)], installed: &mut Vec<Disk>) -> HostResult<()> {
-    for (disk, file) in files {
-        machine.overlay(*disk, file.as_fd()).await?;
-        installed.push(*disk);
+async fn install(machine: &Machine, files: Vec<(Disk, Overlay)>, installed: &mut Vec<Disk>) -> HostResult<()> {
+    for (disk, overlay) in files {
+        machine.overlay(disk, overlay).await?;
+        installed.push(disk);
     }
     Ok(())
 }

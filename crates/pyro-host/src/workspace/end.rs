@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use pyro_store::{MachineRole, OnExpire, WorkspaceState};
+use pyro_store::{MachineRole, OnExpire, StoreError, WorkspaceState};
 use tokio::sync::mpsc;
 
 use super::{End, EndReason, Supervisor, now_ms};
@@ -24,6 +24,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(300);
 /// How often a standby machine looks whether it could still be claimed. It only costs a `stat`.
 const STALE_EVERY: Duration = Duration::from_secs(30);
+/// How often a machine looks whether its workspace is still its own. Whoever takes it says so; one who died in between, or who is in another
+/// PID namespace and cannot end it, does not. It costs a query.
+const OWNER_EVERY: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Prepares the machine, serves until there is a reason to end, then ends. The registry is true and nothing is left on return.
@@ -75,7 +78,7 @@ impl Supervisor {
                 Ok(None) | Err(_) => (now_ms() + 60_000, None),
             };
             let wait = Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0));
-            let wait = if self.workspace.get().is_none() { wait.min(STALE_EVERY) } else { wait };
+            let wait = wait.min(if self.workspace.get().is_none() { STALE_EVERY } else { OWNER_EVERY });
             let changed = tokio::time::timeout(wait, self.activity.notified()).await.is_ok();
             if changed {
                 continue;
@@ -95,7 +98,13 @@ impl Supervisor {
 
     fn next_due(&self) -> HostResult<Option<(i64, Option<EndReason>)>> {
         if self.workspace.get().is_some() {
-            let record = self.workspace_record()?;
+            let record = match self.workspace_record() {
+                Ok(record) => record,
+                Err(HostError::Store(StoreError::WorkspaceNotFound { .. })) => {
+                    return Ok(Some((0, Some(EndReason::Superseded))));
+                }
+                Err(error) => return Err(error),
+            };
             if record.machine.as_ref() != Some(&self.record.id) {
                 return Ok(Some((0, Some(EndReason::Superseded))));
             }
@@ -162,15 +171,17 @@ impl Supervisor {
                 EndReason::Deleted | EndReason::Unneeded | EndReason::Superseded | EndReason::Failed => "its machine ended".to_owned(),
             };
             if delete {
-                lock(registry).erase_workspace(dirs, &workspace.id)?;
+                if self.owns_workspace() {
+                    lock(registry).erase_workspace(dirs, &workspace.id)?;
+                }
             } else {
                 if *reason == EndReason::Expired {
                     let detail = serde_json::json!({ "ttl_seconds": workspace.ttl_seconds, "on_expire": workspace.on_expire });
                     lock(registry).add_event(&workspace.id, "expire", &detail)?;
                 }
-                lock(registry).end_lost_commands(&workspace.id, &text)?;
                 self.compact(&workspace).await;
-                lock(registry).mark_stopped(&workspace.id, &text)?;
+                // It may have been taken away meanwhile: then this says nothing.
+                lock(registry).lose_machine(dirs, &workspace.id, &self.record.id, &text)?;
             }
         } else {
             self.release_unadopted()?;
@@ -179,21 +190,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A workspace that waited for this machine and never got it: a new one vanishes, a stopped one stays stopped.
+    /// A workspace that waited for this machine and never got it: a new one vanishes and a stopped one stays stopped, unless its client goes
+    /// on with another machine.
     fn release_unadopted(&self) -> HostResult<()> {
         let mut registry = lock(&self.registry);
         let Some(id) = registry.machine(&self.record.id)?.and_then(|own| own.workspace) else { return Ok(()) };
-        let Ok(waiting) = registry.workspace(&id) else { return Ok(()) };
-        if waiting.machine.as_ref() != Some(&self.record.id) {
-            return Ok(());
-        }
-        match waiting.state {
-            WorkspaceState::Creating | WorkspaceState::Deleting => registry.erase_workspace(&self.arguments.dirs, &id)?,
-            WorkspaceState::Starting | WorkspaceState::Running | WorkspaceState::Stopping => {
-                registry.mark_stopped(&id, "its machine could not be made")?;
-            }
-            WorkspaceState::Stopped => {}
-        }
+        registry.lose_machine(&self.arguments.dirs, &id, &self.record.id, "its machine could not be made")?;
         Ok(())
     }
 

@@ -114,7 +114,8 @@ impl Supervisor {
         let Ok(workspace) = self.adopted() else { return };
         // Those that ended between the snapshot's look at the journal and its pause.
         let running: Vec<u64> = self.running_commands().into_iter().map(|(sequence, _)| sequence).collect();
-        for command in lock(&self.registry).commands(workspace, 512).unwrap_or_default() {
+        let known = lock(&self.registry).commands(workspace, 512).unwrap_or_default();
+        for command in known {
             if command.ended_at_ms.is_none() && !running.contains(&command.sequence) {
                 let end = CommandEnd { failure: Some("it ended while the snapshot was taken".into()), ..CommandEnd::default() };
                 drop(lock(&self.registry).end_command(workspace, command.sequence, &end));

@@ -153,7 +153,8 @@ impl Supervisor {
             && let Ok(workspace) = self.adopted()
         {
             for record in &closed {
-                if let Err(error) = lock(&self.registry).remove_port(workspace, record) {
+                let removed = lock(&self.registry).remove_port(workspace, record);
+                if let Err(error) = removed {
                     eprintln!("cannot forget port {}: {error}", record.host_port);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pyro_store::{LayerRecord, MachineRole, Resume};
+use pyro_store::{FileLock, LayerRecord, MACHINE_LOCK, MachineRole, Resume};
 
 use super::{EndReason, Stage, Supervisor, now_ms};
 use crate::{
@@ -44,9 +44,10 @@ impl Supervisor {
             None => (self.template().await?, None, (TEMPLATE_ROOT_GIB, TEMPLATE_WORKSPACE_GIB)),
         };
         let overlays = disks::create_overlays(dirs, &self.registry, &self.record.id, sizes.0, sizes.1).await?;
-        let (machine, ports, memory) =
-            template::restore(settings, dirs, shape, template, self.record.user_slot, overlays, checkpoint).await?;
-        lock(&self.registry).set_machine_processes(&self.record.id, std::process::id(), Some(machine.pid()))?;
+        let life = FileLock::acquire(&dirs.machine(&self.record.id).join(MACHINE_LOCK))?.into();
+        let own = disks::Own { overlays, life, user_slot: self.record.user_slot };
+        let (machine, ports, memory) = template::restore(settings, dirs, shape, template, own, checkpoint).await?;
+        lock(&self.registry).set_machine_process(&self.record.id, machine.pid())?;
         *lock(&self.card) = ports.network;
         let agent = template::connect(&machine, ports.agent).await?;
         tokio::spawn(self.clone().watch_events(ports.events));

@@ -39,6 +39,9 @@ impl Service {
     }
 }
 
+/// How often a client that waits for its machine hears that somebody is at it.
+const BEAT: Duration = Duration::from_secs(2);
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -60,11 +63,16 @@ impl supervisor_server::Supervisor for Service {
         let supervisor = self.0.clone();
         let (sender, receiver) = mpsc::channel(8);
         tokio::spawn(async move {
-            let work = drive_adoption(&supervisor, &id, &sender);
-            let result = tokio::select! {
-                result = work => result,
-                // Nobody waits any more. Half an adoption is of no use to anyone.
-                () = sender.closed() => Err(Failure::message(ErrorKind::WrongState, "the client went away")),
+            let mut work = std::pin::pin!(drive_adoption(&supervisor, &id, &sender));
+            let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
+            let result = loop {
+                tokio::select! {
+                    result = &mut work => break result,
+                    // Nobody waits any more. Half an adoption is of no use to anyone.
+                    () = sender.closed() => break Err(Failure::message(ErrorKind::WrongState, "the client went away")),
+                    // A full queue holds a sign of life already.
+                    _ = beats.tick() => drop(sender.try_send(Ok(supervisor.phase()))),
+                }
             };
             match result {
                 Ok(()) => drop(sender.send(Ok(AdoptProgress { progress: Some(Progress::Ready(AdoptReady {})) })).await),
@@ -301,6 +309,18 @@ fn service_name(name: &str) -> Result<ServiceName, HostError> {
 
 fn port(number: u32) -> Result<u16, HostError> {
     u16::try_from(number).map_err(|_| HostError::Invalid { problem: format!("{number} is not a port: 1 to 65535 are") })
+}
+
+impl Supervisor {
+    /// Says what is being done, as a sign of life.
+    fn phase(&self) -> AdoptProgress {
+        let phase = match &*self.stage.borrow() {
+            Stage::Preparing(phase) => phase.clone(),
+            Stage::Ready => "machine: taking the workspace over".to_owned(),
+            Stage::Failed(_) => "machine: ending".to_owned(),
+        };
+        AdoptProgress { progress: Some(Progress::Phase(phase)) }
+    }
 }
 
 /// Waits until the machine is ready, telling what it does, then adopts.

@@ -255,7 +255,8 @@ impl Supervisor {
             return;
         }
         let reason = reason.map(|reason| self.redact(reason));
-        match lock(&self.registry).end_shell(workspace, number, exit_code, reason.as_deref()) {
+        let ended = lock(&self.registry).end_shell(workspace, number, exit_code, reason.as_deref());
+        match ended {
             Ok(forgotten) => {
                 for number in forgotten {
                     drop(std::fs::remove_dir_all(shell_ring(&self.arguments.dirs, workspace, number)));

@@ -22,7 +22,7 @@ impl Supervisor {
         arguments.settings = self.settings().clone();
         arguments.machine = MachineId::random();
         let machine =
-            NewMachine { id: arguments.machine.clone(), shape: self.record.shape.clone(), role: MachineRole::Standby, workspace: None };
+            NewMachine { id: arguments.machine.clone(), shape: self.record.shape.clone(), role: MachineRole::Standby, tenure: None };
         let started = start_supervisor("/proc/self/exe".as_ref(), &arguments, &machine, &mut lock(&self.registry));
         match started {
             Ok(mut child) => {

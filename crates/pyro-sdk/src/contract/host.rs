@@ -150,6 +150,8 @@ pub struct DiskUse {
     pub standby_count: u64,
     /// Running machines, standby ones included
     pub machine_count: u64,
+    /// Machines that run and that no workspace, list or registry knows; a prune ends them
+    pub orphan_count: u64,
 }
 
 /// Remove what nothing uses: stale templates, loose layers, superseded environments

@@ -173,12 +173,12 @@ pub struct WorkspaceForkAnswer {
 }
 
 operation!(SnapshotCreate => Snapshot, "snapshot_create", cli: ["workspace", "snapshot", "create"], python: Some("create_snapshot"),
-    mcp: Some("snapshot_create"), Full, Changes, Counts, |request, pyro, _observer| pyro.create_snapshot(&request));
+    mcp: Some("snapshot_create"), Full, Changes, Counts, |request, pyro, observer| pyro.create_snapshot(&request, observer));
 operation!(SnapshotList => SnapshotListAnswer, "snapshot_list", cli: ["workspace", "snapshot", "list"], python: Some("list_snapshots"),
     mcp: Some("snapshot_list"), Full, Reads, Harmless, |request, pyro, _observer| pyro.list_snapshots(&request));
 operation!(SnapshotDelete => SnapshotDeleted, "snapshot_delete", cli: ["workspace", "snapshot", "delete"],
     python: Some("delete_snapshot"), mcp: Some("snapshot_delete"), Full, Destroys, Harmless,
-    |request, pyro, _observer| pyro.delete_snapshot(&request));
+    |request, pyro, observer| pyro.delete_snapshot(&request, observer));
 operation!(WorkspaceReset => WorkspaceStatus, "workspace_reset", cli: ["workspace", "reset"], python: Some("reset_workspace"),
     mcp: Some("workspace_reset"), Core, Destroys, Harmless, |request, pyro, observer| pyro.reset_workspace(&request, observer));
 operation!(WorkspaceFork => WorkspaceForkAnswer, "workspace_fork", cli: ["workspace", "fork"], python: Some("fork_workspace"),

@@ -150,9 +150,9 @@ operation!(VmStart => WorkspaceStatus, "vm_start", cli: [], python: Some("start_
 operation!(VmExec => CommandAnswer, "vm_exec", cli: [], python: Some("exec_vm"), mcp: Some("vm_exec"), Full, Changes, Counts,
     |request, pyro, _observer| pyro.exec(request.into()));
 operation!(VmStop => WorkspaceStatus, "vm_stop", cli: [], python: Some("stop_vm"), mcp: Some("vm_stop"), Full, Changes, Harmless,
-    |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.stop().await });
+    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.stop(observer).await });
 operation!(VmDelete => WorkspaceDeleted, "vm_delete", cli: [], python: Some("delete_vm"), mcp: Some("vm_delete"), Full, Destroys, Harmless,
-    |request, pyro, _observer| pyro.delete_workspace(WorkspaceDelete { workspace: request.workspace, force: true }));
+    |request, pyro, observer| pyro.delete_workspace(WorkspaceDelete { workspace: request.workspace, force: true }, observer));
 operation!(VmStatus => WorkspaceStatus, "vm_status", cli: [], python: Some("status_vm"), mcp: Some("vm_status"), Full, Reads, Harmless,
     |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.status().await });
 operation!(VmNetworkInfo => VmNetwork, "vm_network_info", cli: [], python: Some("network_info_vm"), mcp: Some("vm_network_info"), Full, Reads,

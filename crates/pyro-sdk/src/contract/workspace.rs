@@ -266,9 +266,9 @@ operation!(WorkspaceUpdate => WorkspaceStatus, "workspace_update", cli: ["worksp
     mcp: Some("workspace_update"), Core, Changes, Harmless, |request, pyro, _observer| pyro.update_workspace(request));
 operation!(WorkspaceStop => WorkspaceStatus, "workspace_stop", cli: ["workspace", "stop"], python: Some("stop_workspace"),
     mcp: Some("workspace_stop"), Full, Changes, Harmless,
-    |request, pyro, _observer| async { pyro.workspace(&request.workspace).await?.stop().await });
+    |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.stop(observer).await });
 operation!(WorkspaceStart => WorkspaceStatus, "workspace_start", cli: ["workspace", "start"], python: Some("start_workspace"),
     mcp: Some("workspace_start"), Full, Changes, Harmless,
     |request, pyro, observer| async { pyro.workspace(&request.workspace).await?.start(&request.secrets, observer).await });
 operation!(WorkspaceDelete => WorkspaceDeleted, "workspace_delete", cli: ["workspace", "delete"], python: Some("delete_workspace"),
-    mcp: Some("workspace_delete"), Core, Destroys, Harmless, |request, pyro, _observer| pyro.delete_workspace(request));
+    mcp: Some("workspace_delete"), Core, Destroys, Harmless, |request, pyro, observer| pyro.delete_workspace(request, observer));

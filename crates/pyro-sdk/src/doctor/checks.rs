@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pyro_store::Dirs;
+use pyro_store::{Dirs, Orphan};
 
 use crate::contract::{Check, CheckStatus};
 
@@ -186,6 +186,20 @@ pub(super) fn host(dirs: &Dirs) -> Vec<Check> {
     ]
 }
 
+/// Checks that every machine that runs belongs to somebody.
+pub(super) fn machines(orphans: &[Orphan]) -> Check {
+    const NAME: &str = "machines";
+    if orphans.is_empty() {
+        return ok(NAME, "every running machine belongs to a workspace or waits for one");
+    }
+    let processes: Vec<String> = orphans.iter().map(|orphan| orphan.process.pid.to_string()).collect();
+    let detail = match processes.as_slice() {
+        [process] => format!("1 running machine belongs to no workspace: process {process}"),
+        _ => format!("{} running machines belong to no workspace: processes {}", processes.len(), processes.join(", ")),
+    };
+    check(NAME, CheckStatus::Warn, detail, Some("pyro system prune"))
+}
+
 fn check_folders(dirs: &Dirs) -> Check {
     const NAME: &str = "folders";
     let folders = [&dirs.data, &dirs.state, &dirs.cache, &dirs.runtime];
@@ -200,9 +214,9 @@ fn check_folders(dirs: &Dirs) -> Check {
         None => ok(
             NAME,
             format!(
-                "data in `{}`, sockets in `{}`, settings in `{}`",
+                "data in `{}`, registry in `{}`, settings in `{}`",
                 dirs.data.display(),
-                dirs.runtime.display(),
+                dirs.state.display(),
                 dirs.config_file().display()
             ),
         ),

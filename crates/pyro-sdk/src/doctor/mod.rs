@@ -42,12 +42,14 @@ impl Pyro {
     /// The registry cannot be used; everything else that is wrong is a check's result.
     pub async fn doctor(&self, request: Doctor) -> Result<DoctorAnswer> {
         let environment = self.find_environment(request.environment).await.unwrap_or(None);
+        let orphans = self.orphans().await?;
         self.store(move |pyro, registry| {
             pyro.reap_with(registry, Reap::Now)?;
             let mut checks = checks::tools(&pyro.configuration().settings.qemu, pyro.qemu_setting().as_deref(), environment.is_some());
             let (accelerator, check) = pyro.check_accelerator(registry)?;
             checks.push(check);
             checks.extend(checks::host(pyro.dirs()));
+            checks.push(checks::machines(&orphans));
             let readiness = pyro.readiness(environment.as_ref(), accelerator.as_deref());
             checks.push(check_readiness(request.environment, environment.as_ref(), readiness));
             Ok(DoctorAnswer {

@@ -76,6 +76,17 @@ fn record(row: &Row<'_>) -> rusqlite::Result<CommandRecord> {
     })
 }
 
+/// Ends every command that was still running when its machine went away.
+pub(super) fn end_lost(transaction: &rusqlite::Transaction<'_>, workspace: &WorkspaceId, failure: &str) -> StoreResult<()> {
+    transaction
+        .execute(
+            "UPDATE commands SET ended_at = ?2, failure = ?3 WHERE workspace = ?1 AND ended_at IS NULL",
+            (workspace.as_str(), now_ms(), failure),
+        )
+        .map(drop)
+        .map_err(sql(transaction))
+}
+
 impl Registry {
     /// Enters a command that is about to run; returns its sequence. Counts as activity.
     ///
@@ -83,7 +94,9 @@ impl Registry {
     /// The workspace is gone.
     pub fn begin_command(&mut self, workspace: &WorkspaceId, argv: &[String], cwd: &str) -> StoreResult<u64> {
         let argv_json = to_json(&argv);
+        let acting = self.acting.clone();
         self.transaction(|transaction| {
+            super::tenure::ensure_acting(transaction, acting.as_ref(), workspace)?;
             let error = sql(transaction);
             let sequence: u64 = transaction
                 .prepare_cached(
@@ -110,7 +123,7 @@ impl Registry {
         self.transaction(|transaction| {
             let error = sql(transaction);
             let now = now_ms();
-            transaction
+            let changed = transaction
                 .prepare_cached(
                     "UPDATE commands SET ended_at = ?3, exit_code = ?4, signal = ?5, timed_out = ?6, duration_us = ?7, failure = ?8, \
                      stdout_bytes = ?9, stderr_bytes = ?10 WHERE workspace = ?1 AND sequence = ?2",
@@ -130,6 +143,10 @@ impl Registry {
                     ])
                 })
                 .map_err(&error)?;
+            if changed == 0 {
+                // The workspace was reset: the command is no part of its life.
+                return Ok(());
+            }
             transaction
                 .prepare_cached("UPDATE workspaces SET last_activity_at = ?2 WHERE id = ?1")
                 .and_then(|mut statement| statement.execute((workspace.as_str(), now)))
@@ -142,21 +159,6 @@ impl Registry {
                 "failure": end.failure,
             });
             events::insert(transaction, workspace, "command_end", &detail)
-        })
-    }
-
-    /// Ends every command that was still running when its machine went away.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn end_lost_commands(&self, workspace: &WorkspaceId, failure: &str) -> StoreResult<()> {
-        self.query(|connection| {
-            connection
-                .execute(
-                    "UPDATE commands SET ended_at = ?2, failure = ?3 WHERE workspace = ?1 AND ended_at IS NULL",
-                    (workspace.as_str(), now_ms(), failure),
-                )
-                .map(drop)
         })
     }
 

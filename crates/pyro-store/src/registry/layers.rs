@@ -80,6 +80,20 @@ pub(super) fn place(connection: &rusqlite::Connection, layer: &LayerRecord) -> r
         .map(drop)
 }
 
+/// Makes a layer the top of one of a workspace's disks.
+pub(super) fn put_on_top(
+    connection: &rusqlite::Connection,
+    workspace: &WorkspaceId,
+    role: DiskRole,
+    top: &LayerId,
+) -> rusqlite::Result<()> {
+    let column = match role {
+        DiskRole::Root => "root_layer",
+        DiskRole::Workspace => "workspace_layer",
+    };
+    connection.execute(&format!("UPDATE workspaces SET {column} = ?2 WHERE id = ?1"), (workspace.as_str(), top.as_str())).map(drop)
+}
+
 impl Registry {
     /// Registers a layer; one with this id that exists already is kept.
     ///
@@ -158,20 +172,6 @@ impl Registry {
                 transaction.execute(statement, (upper.as_str(), below.as_str())).map_err(&error)?;
             }
             transaction.execute("UPDATE layers SET parent = NULL WHERE id = ?1", [upper.as_str()]).map(drop).map_err(&error)
-        })
-    }
-
-    /// Replaces the top layer of a stopped workspace's disk by the one below it, after the upper one's data was committed into it.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn replace_top_layer(&self, workspace: &WorkspaceId, role: DiskRole, top: &LayerId) -> StoreResult<()> {
-        let column = match role {
-            DiskRole::Root => "root_layer",
-            DiskRole::Workspace => "workspace_layer",
-        };
-        self.query(|connection| {
-            connection.execute(&format!("UPDATE workspaces SET {column} = ?2 WHERE id = ?1"), (workspace.as_str(), top.as_str())).map(drop)
         })
     }
 

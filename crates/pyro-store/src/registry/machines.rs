@@ -1,12 +1,18 @@
 //! Rows of machines: every supervisor has one from before it starts until after it ends.
 
-use rusqlite::{OptionalExtension as _, Row};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
-    Registry, now_ms, sql,
+    Registry, Tenure, now_ms, sql, tenure,
     workspaces::{parse, parse_optional, to_json},
 };
-use crate::{LayerId, MachineId, MachineShape, StoreError, StoreResult, TemplateKey, WorkspaceId, WorkspaceState};
+use crate::{Dirs, LayerId, MachineId, MachineShape, ProcessIdentity, StoreError, StoreResult, TemplateKey, WorkspaceId, WorkspaceState};
 
 /// What a machine was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +68,8 @@ pub struct NewMachine {
     pub shape: MachineShape,
     /// What it is for.
     pub role: MachineRole,
-    /// Its workspace, if it was started for one.
-    pub workspace: Option<WorkspaceId>,
+    /// For which workspace it was started, if for one.
+    pub tenure: Option<Tenure>,
 }
 
 /// A registered machine.
@@ -81,6 +87,10 @@ pub struct MachineRecord {
     pub state: MachineState,
     /// Whose it is.
     pub workspace: Option<WorkspaceId>,
+    /// Where its lock and its socket are; `None` of a machine that an older Pyro made and nobody has found.
+    pub folder: Option<PathBuf>,
+    /// The supervisor.
+    pub supervisor: Option<ProcessIdentity>,
     /// Process id of the supervisor.
     pub pid: Option<u32>,
     /// Process id of QEMU.
@@ -97,8 +107,8 @@ pub struct MachineRecord {
     pub expires_at_ms: Option<i64>,
 }
 
-const COLUMNS: &str =
-    "id, shape, template, role, state, workspace, pid, machine_pid, user_slot, root_layer, workspace_layer, created_at, expires_at";
+const COLUMNS: &str = "id, shape, template, role, state, workspace, pid, machine_pid, user_slot, root_layer, workspace_layer, created_at, expires_at, folder, \
+     started_ticks, pid_namespace";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<MachineRecord> {
     Ok(MachineRecord {
@@ -118,16 +128,21 @@ fn record(row: &Row<'_>) -> rusqlite::Result<MachineRecord> {
         workspace_layer: parse_optional(row, 10, LayerId::try_from)?,
         created_at_ms: row.get(11)?,
         expires_at_ms: row.get(12)?,
+        folder: row.get::<_, Option<String>>(13)?.map(PathBuf::from),
+        supervisor: match (row.get(6)?, row.get(14)?, row.get(15)?) {
+            (Some(pid), Some(started_ticks), Some(pid_namespace)) => Some(ProcessIdentity { pid, started_ticks, pid_namespace }),
+            _ => None,
+        },
     })
 }
 
 impl Registry {
-    /// Registers a machine in state `starting` and gives it a user of its own. At most `standby_limit` standby machines of a template
-    /// are registered at a time.
+    /// Registers a machine in state `starting`, whose lock and socket are in `folder`, and gives it a user of its own. At most
+    /// `standby_limit` standby machines of a template are registered at a time.
     ///
     /// # Errors
-    /// There are enough standby machines, or the registry cannot be written.
-    pub fn insert_machine(&mut self, new: &NewMachine, standby_limit: u32) -> StoreResult<()> {
+    /// There are enough standby machines, another client has begun to change the workspace, or the registry cannot be written.
+    pub fn insert_machine(&mut self, new: &NewMachine, folder: &Path, standby_limit: u32) -> StoreResult<()> {
         let shape = to_json(&new.shape);
         let template = new.shape.key();
         self.transaction(|transaction| {
@@ -143,46 +158,45 @@ impl Registry {
                     return Err(StoreError::StandbyLimit);
                 }
             }
-            let workspace = new.workspace.as_ref().map(WorkspaceId::as_str);
+            let workspace = new.tenure.as_ref().map(|tenure| tenure.workspace.as_str());
             transaction
                 .execute(
-                    "INSERT INTO machines (id, shape, template, role, state, workspace, user_slot, created_at) VALUES (?1, ?2, ?3, ?4, \
-                     'starting', ?5, (SELECT min(slot) FROM (SELECT 0 AS slot UNION SELECT user_slot + 1 FROM machines) \
-                     WHERE slot NOT IN (SELECT user_slot FROM machines)), ?6)",
-                    rusqlite::params![new.id.as_str(), shape, template.as_str(), new.role.as_str(), workspace, now_ms()],
+                    "INSERT INTO machines (id, shape, template, role, state, workspace, user_slot, created_at, folder) VALUES (?1, ?2, ?3, \
+                     ?4, 'starting', ?5, (SELECT min(slot) FROM (SELECT 0 AS slot UNION SELECT user_slot + 1 FROM machines) \
+                     WHERE slot NOT IN (SELECT user_slot FROM machines)), ?6, ?7)",
+                    rusqlite::params![
+                        new.id.as_str(),
+                        shape,
+                        template.as_str(),
+                        new.role.as_str(),
+                        workspace,
+                        now_ms(),
+                        path_text(folder)?
+                    ],
                 )
                 .map_err(sql(transaction))?;
-            let Some(workspace) = workspace else { return Ok(()) };
-            transaction
-                .execute("UPDATE workspaces SET machine = ?2, generation = generation + 1 WHERE id = ?1", (workspace, new.id.as_str()))
-                .map(drop)
-                .map_err(sql(transaction))
+            new.tenure.as_ref().map_or(Ok(()), |held| tenure::place(transaction, held, &new.id))
         })
     }
 
     /// Gives the workspace a ready standby machine of this shape, in one transaction: two clients never get the same one.
     ///
     /// # Errors
-    /// The registry cannot be written.
-    pub fn claim_standby(&mut self, workspace: &WorkspaceId, template: &TemplateKey) -> StoreResult<Option<MachineId>> {
+    /// Another client has begun to change the workspace, or the registry cannot be written.
+    pub fn claim_standby(&mut self, held: &Tenure, template: &TemplateKey) -> StoreResult<Option<MachineId>> {
         self.transaction(|transaction| {
             let claimed = transaction
                 .query_row(
                     "UPDATE machines SET state = 'claimed', workspace = ?1, expires_at = NULL WHERE id = (SELECT id FROM machines WHERE \
                      role = 'standby' AND state = 'ready' AND template = ?2 AND (expires_at IS NULL OR expires_at > ?3) \
                      ORDER BY created_at LIMIT 1) RETURNING id",
-                    rusqlite::params![workspace.as_str(), template.as_str(), now_ms()],
+                    rusqlite::params![held.workspace.as_str(), template.as_str(), now_ms()],
                     |row| parse(row, 0, MachineId::try_from),
                 )
                 .optional()
                 .map_err(sql(transaction))?;
             if let Some(machine) = &claimed {
-                transaction
-                    .execute(
-                        "UPDATE workspaces SET machine = ?2, generation = generation + 1 WHERE id = ?1",
-                        (workspace.as_str(), machine.as_str()),
-                    )
-                    .map_err(sql(transaction))?;
+                tenure::place(transaction, held, machine)?;
             }
             Ok(claimed)
         })
@@ -208,14 +222,37 @@ impl Registry {
         })
     }
 
-    /// Records the supervisor's process, then QEMU's once it is known.
+    /// Returns the folder of a machine's lock and socket, wherever the one who made it put it; that of a machine nobody knows is where a new
+    /// one would be.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn machine_folder(&self, dirs: &Dirs, id: &MachineId) -> StoreResult<PathBuf> {
+        Ok(self.machine(id)?.map_or_else(|| dirs.machine(id), |machine| machine.folder(dirs)))
+    }
+
+    /// Records the supervisor's process, by whoever started it.
     ///
     /// # Errors
     /// The registry cannot be written.
-    pub fn set_machine_processes(&self, id: &MachineId, supervisor: u32, machine: Option<u32>) -> StoreResult<()> {
+    pub fn set_supervisor(&self, id: &MachineId, process: &ProcessIdentity) -> StoreResult<()> {
+        let ProcessIdentity { pid, started_ticks, pid_namespace } = *process;
         self.query(|connection| {
-            connection.execute("UPDATE machines SET pid = ?2, machine_pid = ?3 WHERE id = ?1", (id.as_str(), supervisor, machine)).map(drop)
+            connection
+                .execute(
+                    "UPDATE machines SET pid = ?2, started_ticks = ?3, pid_namespace = ?4 WHERE id = ?1",
+                    rusqlite::params![id.as_str(), pid, started_ticks, pid_namespace],
+                )
+                .map(drop)
         })
+    }
+
+    /// Records QEMU's process, once it is known.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn set_machine_process(&self, id: &MachineId, machine: u32) -> StoreResult<()> {
+        self.query(|connection| connection.execute("UPDATE machines SET machine_pid = ?2 WHERE id = ?1", (id.as_str(), machine)).map(drop))
     }
 
     /// Offers a standby machine for claiming until `expires_at_ms`.
@@ -283,4 +320,37 @@ impl Registry {
     pub fn remove_machine(&self, id: &MachineId) -> StoreResult<()> {
         self.query(|connection| connection.execute("DELETE FROM machines WHERE id = ?1", [id.as_str()]).map(drop))
     }
+}
+
+impl MachineRecord {
+    /// Returns the folder of its lock and socket.
+    #[must_use]
+    pub fn folder(&self, dirs: &Dirs) -> PathBuf {
+        match &self.folder {
+            // Another mount of the same disks may not have the path that its maker saw.
+            Some(folder) if folder.is_dir() => folder.clone(),
+            Some(_) | None => dirs.machine(&self.id),
+        }
+    }
+}
+
+/// Looks where the machines of an older Pyro are, which knew them by a folder of their maker's environment only.
+pub(super) fn find_folders(transaction: &Transaction<'_>, dirs: &Dirs) -> StoreResult<()> {
+    let error = sql(transaction);
+    let user = rustix::process::getuid().as_raw();
+    let places = [dirs.runtime.clone(), dirs.state.join("run"), PathBuf::from(format!("/run/user/{user}/pyro"))];
+    let ids: Vec<String> = transaction
+        .prepare("SELECT id FROM machines WHERE folder IS NULL")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .map_err(&error)?;
+    for id in ids {
+        let Some(folder) = places.iter().map(|place| place.join("machines").join(&id)).find(|folder| folder.is_dir()) else { continue };
+        transaction.execute("UPDATE machines SET folder = ?2 WHERE id = ?1", (&id, path_text(&folder)?)).map_err(&error)?;
+    }
+    Ok(())
+}
+
+fn path_text(path: &Path) -> StoreResult<&str> {
+    let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("the name of `{}` is not UTF-8", path.display()));
+    std::str::from_utf8(OsStr::as_bytes(path.as_os_str())).map_err(|_| invalid().into())
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A reset moves a running or stopped workspace to `starting` with other disks and no machine, in one transaction; the machine it had sees
-//! that it has lost its workspace and ends.
+//! that it has lost its workspace and ends. What its supervisor would still write is refused then: see [`Registry::act_for`]. Who may do
+//! what while several clients do, is told in `tenure`.
 //!
 //! A row whose machine's lock is free tells of a process that died; [`crate::reap`] puts it right.
 //!
@@ -26,6 +27,11 @@ mod network;
 mod services;
 mod shells;
 mod snapshots;
+mod tenure;
+#[cfg(test)]
+mod tenure_tests;
+#[cfg(test)]
+pub(crate) mod tests;
 mod workspaces;
 
 use std::{path::PathBuf, time::Duration};
@@ -43,12 +49,13 @@ pub use self::{
     },
     shells::ShellRecord,
     snapshots::{Carried, CarriedCommand, ResetTarget, SnapshotKind, SnapshotRecord},
+    tenure::{Bereft, Tenure},
     workspaces::{NewWorkspace, OnExpire, SeedRecord, WorkspaceRecord, WorkspaceState},
 };
-use crate::{Dirs, StoreError, StoreResult};
+use crate::{Dirs, MachineId, StoreError, StoreResult};
 
 /// Newest format this build knows; see `migrate`.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 /// How long a writer waits for another one. Transactions take well under a millisecond; a machine with both cores busy and fifty
 /// clients starting at once was seen to need two seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,6 +65,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Registry {
     connection: Connection,
     path: PathBuf,
+    /// The machine whose supervisor writes through this connection.
+    acting: Option<MachineId>,
 }
 
 impl Registry {
@@ -72,16 +81,22 @@ impl Registry {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|source| StoreError::Registry { path: path.clone(), source })?;
-        let mut registry = Self { connection, path };
+        let mut registry = Self { connection, path, acting: None };
         registry.prepare().or_else(|error| registry.fail(error))?;
         let found = registry.query(|connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)))?;
         if found > FORMAT {
             return Err(StoreError::RegistryNewer { path: registry.path, found, known: FORMAT });
         }
         if found < FORMAT {
-            registry.transaction(migrate)?;
+            registry.transaction(|transaction| migrate(transaction, dirs))?;
         }
         Ok(registry)
+    }
+
+    /// From now on writes for a machine's supervisor: what it enters for a workspace holds only while that is its own. A machine that was
+    /// overtaken by a reset would otherwise enter its last commands into the workspace's new life.
+    pub fn act_for(&mut self, machine: &MachineId) {
+        self.acting = Some(machine.clone());
     }
 
     fn prepare(&self) -> rusqlite::Result<()> {
@@ -157,15 +172,24 @@ fn sql(transaction: &Transaction<'_>) -> impl Fn(rusqlite::Error) -> StoreError 
     move |source| StoreError::Registry { path: path.clone(), source }
 }
 
-fn migrate(transaction: &Transaction<'_>) -> StoreResult<()> {
+fn migrate(transaction: &Transaction<'_>, dirs: &Dirs) -> StoreResult<()> {
     let error = sql(transaction);
     // Another process may have migrated between our look and our lock.
     let found = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(&error)?;
-    let schemas = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql"), include_str!("schema-4.sql")];
+    let schemas = [
+        include_str!("schema.sql"),
+        include_str!("schema-2.sql"),
+        include_str!("schema-3.sql"),
+        include_str!("schema-4.sql"),
+        include_str!("schema-5.sql"),
+    ];
     for (format, schema) in (1..).zip(schemas) {
         if found < format {
             transaction.execute_batch(schema).map_err(&error)?;
         }
+    }
+    if (1..5).contains(&found) {
+        machines::find_folders(transaction, dirs)?;
     }
     transaction.pragma_update(None, "user_version", found.max(FORMAT)).map_err(&error)
 }

@@ -17,6 +17,7 @@ use super::{
     Registry, events, now_ms,
     shells::{self, Numbered, ShellRecord},
     sql,
+    tenure::{ensure_acting, is_acting},
     workspaces::{parse, to_json},
 };
 use crate::{ServiceName, StoreError, StoreResult, WorkspaceId};
@@ -313,7 +314,9 @@ impl Registry {
         name: &ServiceName,
         spec: &ServiceSpec,
     ) -> StoreResult<(ServiceRecord, Option<ServiceName>)> {
+        let acting = self.acting.clone();
         self.transaction(|transaction| {
+            ensure_acting(transaction, acting.as_ref(), workspace)?;
             let error = sql(transaction);
             let (others, alive): (u64, bool) = transaction
                 .query_row(
@@ -446,7 +449,9 @@ impl Registry {
     /// # Errors
     /// The registry cannot be written.
     pub fn insert_port(&mut self, workspace: &WorkspaceId, port: &PortRecord) -> StoreResult<()> {
+        let acting = self.acting.clone();
         self.transaction(|transaction| {
+            ensure_acting(transaction, acting.as_ref(), workspace)?;
             let service = port.service.as_ref().map_or("", ServiceName::as_str);
             transaction
                 .execute(
@@ -459,12 +464,16 @@ impl Registry {
         })
     }
 
-    /// Forgets a port that is not reachable any more.
+    /// Forgets a port that is not reachable any more. Without effect once the workspace was reset: its number may be another machine's.
     ///
     /// # Errors
     /// The registry cannot be written.
     pub fn remove_port(&mut self, workspace: &WorkspaceId, port: &PortRecord) -> StoreResult<()> {
+        let acting = self.acting.clone();
         self.transaction(|transaction| {
+            if !is_acting(transaction, acting.as_ref(), workspace)? {
+                return Ok(());
+            }
             transaction
                 .execute("DELETE FROM ports WHERE workspace = ?1 AND host_port = ?2", (workspace.as_str(), port.host_port))
                 .map_err(sql(transaction))?;

@@ -119,7 +119,9 @@ impl Registry {
     /// # Errors
     /// The workspace is gone.
     pub fn open_shell(&mut self, workspace: &WorkspaceId, shell: &ShellRecord) -> StoreResult<u64> {
+        let acting = self.acting.clone();
         self.transaction(|transaction| {
+            super::tenure::ensure_acting(transaction, acting.as_ref(), workspace)?;
             let number = next_number(transaction, workspace, Numbered::Shells)?;
             insert(transaction, workspace, &ShellRecord { number, ..shell.clone() })?;
             let detail = serde_json::json!({ "shell": number, "command": shell.command, "cwd": shell.cwd });

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
-    CarriedProcesses, DiskRole, LayerRecord, Registry, WorkspaceState, now_ms, services, sql,
+    CarriedProcesses, DiskRole, LayerRecord, Registry, Tenure, WorkspaceState, now_ms, services, sql, tenure,
     workspaces::{parse, parse_optional, to_json},
 };
 use crate::{LayerId, MachineId, MachineShape, SnapshotName, StoreError, StoreResult, WorkspaceId};
@@ -114,8 +114,10 @@ impl Registry {
         snapshot: &SnapshotRecord,
         above: Option<(&LayerRecord, &LayerRecord)>,
     ) -> StoreResult<()> {
-        let shape = to_json(&snapshot.shape);
+        let (shape, acting) = (to_json(&snapshot.shape), self.acting.clone());
         self.transaction(|transaction| {
+            // A machine that has lost the workspace must not put its disks back under it.
+            tenure::ensure_acting(transaction, acting.as_ref(), workspace)?;
             let error = sql(transaction);
             ensure_free(transaction, workspace, &snapshot.name)?;
             transaction
@@ -154,8 +156,12 @@ impl Registry {
     /// # Errors
     /// The registry cannot be written.
     pub fn put_overlay(&mut self, workspace: &WorkspaceId, role: DiskRole, layer: &LayerRecord) -> StoreResult<()> {
-        self.transaction(|transaction| super::layers::place(transaction, layer).map_err(sql(transaction)))?;
-        self.replace_top_layer(workspace, role, &layer.id)
+        let acting = self.acting.clone();
+        self.transaction(|transaction| {
+            tenure::ensure_acting(transaction, acting.as_ref(), workspace)?;
+            super::layers::place(transaction, layer).map_err(sql(transaction))?;
+            super::layers::put_on_top(transaction, workspace, role, &layer.id).map_err(sql(transaction))
+        })
     }
 
     /// Returns a snapshot.
@@ -241,23 +247,17 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes the workspace from its machine and puts its disks back, in one transaction; returns the machine, whose supervisor ends when it
-    /// sees that. The workspace is `starting` then and waits for another machine.
+    /// Takes the workspace from its machine and puts its disks back, in one transaction; returns the right to place another, and the machine
+    /// it had, whose supervisor ends when it sees that. The workspace is `starting` then.
     ///
     /// # Errors
     /// It is neither running nor stopped.
-    pub fn begin_reset(&mut self, id: &WorkspaceId, target: &ResetTarget) -> StoreResult<Option<MachineId>> {
+    pub fn begin_reset(&mut self, id: &WorkspaceId, target: &ResetTarget) -> StoreResult<(Tenure, Option<MachineId>)> {
         self.transaction(|transaction| {
             let error = sql(transaction);
-            let (state, machine): (String, Option<String>) = transaction
-                .query_row("SELECT state, machine FROM workspaces WHERE id = ?1", [id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
-                .map_err(&error)?
-                .ok_or_else(|| StoreError::WorkspaceNotFound { reference: id.to_string() })?;
-            let state = WorkspaceState::from_name(&state).ok_or(StoreError::Corrupt { what: "state", value: state })?;
-            if !matches!(state, WorkspaceState::Running | WorkspaceState::Stopped) {
-                return Err(StoreError::WrongState { workspace: id.to_string(), state: state.as_str() });
-            }
+            tenure::expect_state(transaction, id, &[WorkspaceState::Running, WorkspaceState::Stopped])?;
+            let machine: Option<String> =
+                transaction.query_row("SELECT machine FROM workspaces WHERE id = ?1", [id.as_str()], |row| row.get(0)).map_err(&error)?;
             transaction.execute("DELETE FROM commands WHERE workspace = ?1", [id.as_str()]).map_err(&error)?;
             transaction
                 .execute(
@@ -274,7 +274,10 @@ impl Registry {
                 .map_err(&error)?;
             services::forget(transaction, id)?;
             carry(transaction, id, &target.carried)?;
-            machine.map(MachineId::try_from).transpose().map_err(|error| StoreError::Corrupt { what: "machine", value: error.value })
+            let next = "UPDATE workspaces SET generation = generation + 1, last_activity_at = ?2 WHERE id = ?1 RETURNING generation";
+            let held = tenure::tenure(transaction, id, next)?;
+            let machine = machine.map(MachineId::try_from).transpose();
+            Ok((held, machine.map_err(|error| StoreError::Corrupt { what: "machine", value: error.value })?))
         })
     }
 

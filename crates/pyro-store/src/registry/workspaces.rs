@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row, types::Type};
 use serde::{Deserialize, Serialize};
 
-use super::{LayerRecord, NetworkPolicy, NetworkRules, Registry, SecretRecord, events, now_ms, services, sql};
+use super::{LayerRecord, NetworkPolicy, NetworkRules, Registry, SecretRecord, Tenure, events, now_ms, sql};
 use crate::{LabelKey, LabelValue, LayerId, MachineId, MachineShape, StoreError, StoreResult, WorkspaceId, WorkspaceName};
 
 /// Where a workspace is in its life; see the diagram in the module above.
@@ -156,7 +156,7 @@ pub struct WorkspaceRecord {
     pub one_shot: bool,
     /// Its machine, while it has one.
     pub machine: Option<MachineId>,
-    /// Raised whenever it moves to another machine.
+    /// Raised whenever a client begins to move it: see `tenure`.
     pub generation: u64,
     /// Top layer of the disk of root changes; `None` before the first machine.
     pub root_layer: Option<LayerId>,
@@ -262,11 +262,11 @@ impl WorkspaceRecord {
 }
 
 impl Registry {
-    /// Registers a workspace in state `creating`.
+    /// Registers a workspace in state `creating`, and returns the right to place a machine under it.
     ///
     /// # Errors
     /// The name is taken.
-    pub fn insert_workspace(&mut self, new: &NewWorkspace) -> StoreResult<()> {
+    pub fn insert_workspace(&mut self, new: &NewWorkspace) -> StoreResult<Tenure> {
         let (labels, shape) = (to_json(&new.labels), to_json(&new.shape));
         self.transaction(|transaction| {
             let name = new.name.as_ref().map(WorkspaceName::as_str);
@@ -307,7 +307,8 @@ impl Registry {
                 "seed_path": new.seed.as_ref().map(|seed| &seed.path),
                 "forked_from": new.forked_from,
             });
-            events::insert(transaction, &new.id, "create", &detail)
+            events::insert(transaction, &new.id, "create", &detail)?;
+            Ok(Tenure { workspace: new.id.clone(), generation: 0 })
         })
     }
 
@@ -387,49 +388,6 @@ impl Registry {
                 .map_err(sql(transaction))?;
             if changed == 0 { Err(StoreError::WorkspaceNotFound { reference: id.to_string() }) } else { Ok(()) }
         })
-    }
-
-    /// Moves a workspace from one of `from` to `to`; returns what it was then.
-    ///
-    /// # Errors
-    /// It is gone, or in another state.
-    pub fn change_state(&mut self, id: &WorkspaceId, from: &[WorkspaceState], to: WorkspaceState) -> StoreResult<()> {
-        self.transaction(|transaction| {
-            let state = transaction
-                .query_row("SELECT state FROM workspaces WHERE id = ?1", [id.as_str()], |row| row.get::<_, String>(0))
-                .optional()
-                .map_err(sql(transaction))?
-                .ok_or_else(|| StoreError::WorkspaceNotFound { reference: id.to_string() })?;
-            let state = WorkspaceState::from_name(&state).ok_or(StoreError::Corrupt { what: "state", value: state })?;
-            if !from.contains(&state) {
-                return Err(StoreError::WrongState { workspace: id.to_string(), state: state.as_str() });
-            }
-            transaction
-                .execute("UPDATE workspaces SET state = ?2 WHERE id = ?1", (id.as_str(), to.as_str()))
-                .map(drop)
-                .map_err(sql(transaction))
-        })
-    }
-
-    /// Records that a workspace has come to rest: no machine, disks as its layers say, nothing running.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn mark_stopped(&mut self, id: &WorkspaceId, reason: &str) -> StoreResult<()> {
-        self.transaction(|transaction| {
-            let changed = transaction
-                .execute(
-                    "UPDATE workspaces SET state = 'stopped', machine = NULL, stopped_at = ?2, stop_reason = ?3 WHERE id = ?1",
-                    (id.as_str(), now_ms(), reason),
-                )
-                .map_err(sql(transaction))?;
-            if changed == 0 {
-                return Ok(());
-            }
-            services::end_lost(transaction, id, reason)?;
-            events::insert(transaction, id, "stop", &serde_json::json!({ "reason": reason }))
-        })?;
-        self.checkpoint()
     }
 
     /// Records activity now.

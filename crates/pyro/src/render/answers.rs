@@ -173,8 +173,12 @@ pub(crate) fn disk_use(answer: &DiskUse) -> String {
         let shared = if item.shared { "yes" } else { "no" };
         vec![item.kind.clone(), bytes(item.size_bytes), shared.to_owned(), item.name.clone(), item.used_by.join(" ")]
     }));
+    let orphans = match answer.orphan_count {
+        0 => String::new(),
+        count => format!("; {count} more belong to no workspace, `pyro system prune` ends them"),
+    };
     format!(
-        "{}{} in all, {} of it can be freed; {} machines, {} of them standby\n",
+        "{}{} in all, {} of it can be freed; {} machines, {} of them standby{orphans}\n",
         columns(&rows),
         bytes(answer.total_bytes),
         bytes(answer.reclaimable_bytes),

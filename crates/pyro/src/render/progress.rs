@@ -26,7 +26,8 @@ pub(super) fn observer(terminal: bool) -> Observer {
     } else {
         let shown = Mutex::new(None);
         Observer::new(move |progress| {
-            if let Some(line) = line(&mut shown.lock().unwrap_or_else(PoisonError::into_inner), &progress) {
+            let line = line(&mut shown.lock().unwrap_or_else(PoisonError::into_inner), &progress);
+            if let Some(line) = line {
                 note(&line);
             }
         })

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pyro_sdk::{
-    HostUsage, Pyro, Workspace,
+    HostUsage, Observer, Pyro, Workspace,
     contract::{ShellList, WorkspaceDelete, WorkspaceEvents, WorkspaceList, WorkspaceListRequest, WorkspaceState, WorkspaceStatus},
     limits::EventLimit,
     text::WorkspaceReference,
@@ -235,9 +235,9 @@ async fn details(
 async fn act(pyro: &Pyro, action: Action, workspace_id: &str) -> pyro_sdk::Result<()> {
     let workspace: WorkspaceReference = workspace_id.parse()?;
     match action {
-        Action::Stop => pyro.workspace(&workspace).await?.stop().await.map(drop),
+        Action::Stop => pyro.workspace(&workspace).await?.stop(&Observer::none()).await.map(drop),
         // What runs in it was named when it was asked for.
-        Action::Delete => pyro.delete_workspace(WorkspaceDelete { workspace, force: true }).await.map(drop),
+        Action::Delete => pyro.delete_workspace(WorkspaceDelete { workspace, force: true }, &Observer::none()).await.map(drop),
     }
 }
 

@@ -338,7 +338,8 @@ impl Driver {
 
     #[expect(clippy::print_stderr, reason = "a supervisor's stderr is its log file")]
     fn enter(&self, workspace: &WorkspaceId, event: &str, detail: serde_json::Value) {
-        if let Err(error) = lock(&self.supervisor.registry).put_service(workspace, &self.record, event, &detail) {
+        let entered = lock(&self.supervisor.registry).put_service(workspace, &self.record, event, &detail);
+        if let Err(error) = entered {
             eprintln!("cannot enter the state of service {}: {error}", self.record.name);
         }
         self.supervisor.activity.notify_waiters();
