@@ -6,10 +6,10 @@ TEST_FLAGS ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build install fmt lint docs-check dependencies
+.PHONY: help demo test test-interrupts bench build install fmt lint docs-check dependencies
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dependencies: ## Install what is missing from the distribution
 	@script/install-dependencies
@@ -25,6 +25,11 @@ test: ## Run all tests, in real guests
 	@script/install-test-clients
 	$(CARGO) build --workspace
 	script/test $(TEST_FLAGS)
+
+test-interrupts: ## Interrupt and kill every change at many moments
+	@script/install-dependencies --test
+	$(CARGO) build --workspace
+	PYRO_TEST_ROUNDS=20 script/test --test no_work_lost --test at_once
 
 bench: ## Measure, each figure beside its peers
 	@script/install-dependencies --bench

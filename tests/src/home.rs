@@ -261,6 +261,9 @@ impl Home {
         let layers: Vec<String> =
             entries(dirs.layers()).into_iter().filter(|name| !name.starts_with("blank-") && !name.starts_with("empty-")).collect();
         assert_eq!(layers, Vec::<String>::new(), "layers are left");
+        assert_eq!(entries(dirs.unfinished()), Vec::<String>::new(), "notes on work are left");
+        let scratch: Vec<String> = entries(dirs.state.clone()).into_iter().filter(|name| name.starts_with("spool-")).collect();
+        assert_eq!(scratch, Vec::<String>::new(), "scratch folders are left");
         let registry = self.registry();
         assert_eq!(registry.workspaces().expect("readable").len(), 0, "rows of workspaces are left");
         assert_eq!(registry.machines().expect("readable").len(), 0, "rows of machines are left");

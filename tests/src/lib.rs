@@ -33,6 +33,13 @@ pub const ENVIRONMENT: &str = "debian:12-base";
 /// Guest memory of the stories.
 pub const MEM_MIB: &str = "256";
 
+/// Returns how often a story that depends on chance is played: a few times, or as often as `PYRO_TEST_ROUNDS` says.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a test's switch, not the product's")]
+pub fn rounds() -> u32 {
+    std::env::var("PYRO_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3)
+}
+
 /// Waits until `condition` holds, looking every few milliseconds; panics with `what` after `seconds`.
 pub fn eventually(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);

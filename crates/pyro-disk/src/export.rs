@@ -1,11 +1,12 @@
 //! A whole disk as one sparse raw file.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use imago::Mapping;
-use rustix::fs::SeekFrom;
+use rustix::fs::{CWD, RenameFlags, SeekFrom};
 
 use crate::disk::Disk;
 use crate::error::DiskError;
@@ -16,28 +17,42 @@ const PIECE_BYTES: usize = 1 << 20;
 const HOLE_BYTES: usize = 64 * 1024;
 
 impl Disk {
-    /// Writes the disk to `output` as a sparse raw file, replacing what is there: under a temporary name beside it, synced, then renamed.
+    /// Writes the disk to `output`, which must not be there, as a sparse raw file: under another name, `aside`, on the same file system,
+    /// synced, then renamed.
     ///
-    /// `progress` is told how far it is, and the size of the disk. The file is the caller's alone (0600): a disk holds what its guest kept
-    /// secret.
+    /// `progress` is told how far it is, and the size of the disk; it may end the export, which is no error and answers `false`. The file is
+    /// the caller's alone (0600): a disk holds what its guest kept secret.
     ///
     /// # Errors
     ///
     /// Fails if a layer cannot be read or the file cannot be written; nothing is left behind then.
-    pub fn export_raw(&self, output: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), DiskError> {
+    pub fn export_raw(
+        &self,
+        output: &Path,
+        aside: &Path,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<bool, DiskError> {
         let failed = |source| DiskError::io("write", output, source);
-        let name = beside(output);
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name).map_err(failed)?;
-        let temporary = Temporary(name);
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside).map_err(failed)?;
+        let temporary = Temporary(aside.to_owned());
         file.set_len(self.size_bytes()).map_err(failed)?;
-        self.copy_to(&file, output, progress)?;
+        if self.copy_to(&file, output, progress)?.is_break() {
+            return Ok(false);
+        }
         file.sync_all().map_err(failed)?;
-        fs_err::rename(&temporary.0, output).map_err(failed)?;
+        // Somebody may have made a file of this name in the minutes that this took.
+        rustix::fs::renameat_with(CWD, &temporary.0, CWD, output, RenameFlags::NOREPLACE).map_err(|error| failed(error.into()))?;
         let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(true)
     }
 
-    fn copy_to(&self, file: &File, output: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), DiskError> {
+    fn copy_to(
+        &self,
+        file: &File,
+        output: &Path,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, DiskError> {
         let size = self.size_bytes();
         let (mut offset, mut buffer) = (0, vec![0; PIECE_BYTES]);
         while offset < size {
@@ -64,10 +79,11 @@ impl Disk {
                 }
             }
             offset = stop;
-            progress(offset, size);
+            if progress(offset, size).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        progress(size, size);
-        Ok(())
+        Ok(progress(size, size))
     }
 }
 
@@ -79,12 +95,6 @@ fn next_data(file: &File, offset: u64) -> u64 {
         Err(rustix::io::Errno::NXIO) => u64::MAX,
         Err(_) => offset,
     }
-}
-
-fn beside(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(format!(".partial-{}", std::process::id()));
-    name.into()
 }
 
 /// A file that goes unless it was renamed before.

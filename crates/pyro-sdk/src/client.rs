@@ -14,7 +14,7 @@ use pyro_proto::error::ErrorKind;
 use pyro_store::{Dirs, MachineId, Registry, WorkspaceRecord};
 use tonic::transport::Channel;
 
-use crate::{Workspace, config::Configuration, error::Result, text::WorkspaceReference, time::now_ms};
+use crate::{PutBack, Workspace, apply::put_all_right, config::Configuration, error::Result, text::WorkspaceReference, time::now_ms};
 
 /// How old the last look for dead machines and expired workspaces may be before a command that runs often looks again.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +42,8 @@ struct Inner {
     options: PyroOptions,
     registry: Mutex<Registry>,
     channels: Mutex<HashMap<MachineId, Channel>>,
+    /// What was put right and nobody has told its user yet.
+    put_back: Mutex<Vec<PutBack>>,
 }
 
 /// Whether dead machines must be looked for now.
@@ -73,7 +75,9 @@ impl Pyro {
     pub fn open(mut options: PyroOptions) -> Result<Self> {
         let mut registry = Registry::open(&options.dirs)?;
         options.dirs = registry.locate(options.dirs)?;
-        Ok(Self { inner: Arc::new(Inner { options, registry: Mutex::new(registry), channels: Mutex::new(HashMap::new()) }) })
+        Ok(Self {
+            inner: Arc::new(Inner { options, registry: Mutex::new(registry), channels: Mutex::default(), put_back: Mutex::default() }),
+        })
     }
 
     /// Returns the folders; the one with the disks is where the registry says, not where the environment does.
@@ -133,7 +137,22 @@ impl Pyro {
     }
 
     pub(crate) async fn reap_now(&self) -> Result<pyro_store::Reaped> {
-        self.store(|pyro, registry| Ok(pyro_store::reap(pyro.dirs(), registry, &pyro.configuration().settings)?)).await
+        self.store(|pyro, registry| {
+            pyro.add_put_back(put_all_right(pyro.dirs())?);
+            Ok(pyro_store::reap(pyro.dirs(), registry, &pyro.configuration().settings)?)
+        })
+        .await
+    }
+
+    /// Returns what operations of this handle have put right by the way since the last call. Whoever has a user tells them: files of theirs
+    /// are involved.
+    #[must_use]
+    pub fn take_put_back(&self) -> Vec<PutBack> {
+        std::mem::take(&mut *lock(&self.inner.put_back))
+    }
+
+    pub(crate) fn add_put_back(&self, put_back: Vec<PutBack>) {
+        lock(&self.inner.put_back).extend(put_back);
     }
 
     pub(crate) fn reap_with(&self, registry: &mut Registry, reap: Reap) -> Result<()> {
@@ -145,6 +164,8 @@ impl Pyro {
                 return Ok(());
             }
         }
+        // First: what it needs goes with a workspace that has expired.
+        self.add_put_back(put_all_right(self.dirs())?);
         let reaped = pyro_store::reap(self.dirs(), registry, &self.configuration().settings)
             .and_then(|_| registry.remember_fact(REAP_FACT, "", &now.to_string()));
         match reaped {

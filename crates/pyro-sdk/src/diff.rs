@@ -5,11 +5,13 @@ use pyro_tree::{Content, DiffEntry, DiffLimits, DiffReport, Difference, EntryKin
 
 use crate::{
     Observer, Pyro, Workspace,
+    apply::{self, differences_from_host},
     client::{Reap, blocking},
     contract::{Diff, DiffAnswer, DiffItem, DiffSummary},
     disk_view::{View, Wanted},
     error::Result,
-    text::{PatchText, SnapshotReference},
+    ignored::Ignored,
+    text::{DiffReference, PatchText},
     workspace_path::path_text,
 };
 
@@ -46,30 +48,36 @@ impl ReadContent for InMemory {
 }
 
 /// Finds what differs and reads it. Blocks.
-pub(crate) fn differences(view: &View, before: &mut dyn ReadContent, after: &mut dyn ReadContent) -> Result<Vec<Difference>> {
+fn differences(view: &View, ignored: &mut Ignored, before: &mut dyn ReadContent, after: &mut dyn ReadContent) -> Result<Vec<Difference>> {
     let Some(old) = &view.before else { return Ok(Vec::new()) };
+    let mut changed = Vec::new();
+    for Changed { path, before, after } in changes(old, &view.now)? {
+        changed.push((TreePath::try_from(path.as_slice())?, before, after));
+    }
+    ignored.learn(view, changed.iter().map(|(path, _, after)| (path, after.as_ref())))?;
     let mut found = Vec::new();
-    for Changed { path, before: was, after: is } in changes(old, &view.now)? {
-        if is_git(&path) {
+    for (path, was, is) in changed {
+        if is_git(path.as_bytes()) || ignored.leaves_out(&path, is.as_ref().or(was.as_ref()))? {
             continue;
         }
         let was = side(old, was, before)?;
         let is = side(&view.now, is, after)?;
         // Sockets and devices are nothing that could be brought anywhere.
         if was.is_some() || is.is_some() {
-            found.push(Difference { path: TreePath::try_from(path.as_slice())?, before: was, after: is });
+            found.push(Difference { path, before: was, after: is });
         }
     }
+    ignored.leave_out_parents(&mut found);
     Ok(found)
 }
 
 /// Tells whether a path belongs to what Git keeps for itself. `git status` alone rewrites its index; no patch may touch it, and its hooks
 /// and configuration would run on the host.
-fn is_git(path: &[u8]) -> bool {
+pub(crate) fn is_git(path: &[u8]) -> bool {
     path.split(|&byte| byte == b'/').any(|name| name == b".git")
 }
 
-fn side(tree: &Tree, entry: Option<TreeEntry>, contents: &mut dyn ReadContent) -> Result<Option<Side>> {
+pub(crate) fn side(tree: &Tree, entry: Option<TreeEntry>, contents: &mut dyn ReadContent) -> Result<Option<Side>> {
     let Some(entry) = entry else { return Ok(None) };
     let (kind, size_bytes, content) = match entry.kind {
         pyro_disk::EntryKind::File => (EntryKind::File, entry.size_bytes, contents.read(tree, &entry)?),
@@ -80,17 +88,37 @@ fn side(tree: &Tree, entry: Option<TreeEntry>, contents: &mut dyn ReadContent) -
     Ok(Some(Side { kind, mode: entry.mode, size_bytes, content }))
 }
 
+/// What a comparison found.
+pub(crate) struct Comparison {
+    pub(crate) report: DiffReport,
+    /// How many new files and links the seed's ignore rules left out.
+    pub(crate) ignored_count: u64,
+}
+
 impl Workspace {
-    /// Compares the workspace with its baseline, or with a snapshot.
-    pub(crate) async fn compare(&self, against: Option<SnapshotReference>) -> Result<DiffReport> {
+    /// Compares the workspace with something earlier.
+    pub(crate) async fn compare(&self, against: DiffReference, include_ignored: bool, observer: &Observer) -> Result<Comparison> {
         let limits = DiffLimits::default();
-        let read = move |view: View| {
-            let contents = || InMemory::new(limits, CONTENT_MAX_BYTES / 2);
-            differences(&view, &mut contents(), &mut contents())
+        let record = self.record().await?;
+        let (dirs, seed_folder) = (self.pyro().dirs().clone(), apply::seed_folder(&record));
+        let wanted = match &against {
+            DiffReference::Baseline | DiffReference::Host => Wanted::Against(None),
+            DiffReference::Snapshot(name) => Wanted::Against(Some(name.clone())),
         };
-        let differences = self.view("compare the files of", Wanted::Against(against), read).await?;
+        let read = move |view: View, _: &crate::wanted::Wanted| {
+            let contents = || InMemory::new(limits, CONTENT_MAX_BYTES / 2);
+            let mut ignored = Ignored::load(&dirs, &record.id, include_ignored)?;
+            let differences = if against == DiffReference::Host {
+                let given = apply::given_by_home(&dirs, &record.id, seed_folder.as_deref())?;
+                differences_from_host(&view, &given, &mut ignored, &mut contents())?
+            } else {
+                differences(&view, &mut ignored, &mut contents(), &mut contents())?
+            };
+            Ok((differences, ignored.count()))
+        };
+        let (differences, ignored_count) = self.view_while_wanted("compare the files of", wanted, observer, read).await?;
         // The workspace goes on while this is worked out.
-        Ok(blocking(move || render(differences, limits)).await)
+        Ok(Comparison { report: blocking(move || render(differences, limits)).await, ignored_count })
     }
 }
 
@@ -99,18 +127,19 @@ impl Pyro {
     ///
     /// # Errors
     /// There is no such workspace or snapshot, or a disk cannot be read.
-    pub async fn diff(&self, request: Diff, _observer: &Observer) -> Result<DiffAnswer> {
+    pub async fn diff(&self, request: Diff, observer: &Observer) -> Result<DiffAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
-        let against = request.against.as_ref().map_or(SnapshotReference::BASELINE, SnapshotReference::as_str).to_owned();
-        let report = workspace.compare(request.against).await?;
+        let against = request.against.unwrap_or_default();
+        let Comparison { report, ignored_count } = workspace.compare(against.clone(), request.include_ignored, observer).await?;
         Ok(DiffAnswer {
             workspace_id: record.id.to_string(),
-            against,
+            against: against.to_string(),
             changed: !report.entries.is_empty(),
             summary: summary(&report),
             entries: report.entries.iter().map(item).collect(),
             patch: (!request.stat).then(|| PatchText::from(report.patch)),
             truncated: !request.stat && report.truncated,
+            ignored_count,
         })
     }
 }

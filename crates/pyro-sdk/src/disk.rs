@@ -8,7 +8,8 @@ use pyro_store::WorkspaceState;
 
 use crate::{
     Observer, Progress, Pyro, Workspace,
-    client::{Reap, blocking},
+    aside::Aside,
+    client::Reap,
     contract::{ArtifactType, DiskExport, DiskExportAnswer, DiskList, DiskRead, FileEntry, FileListAnswer, FileReadAnswer},
     disk_view::{self, View, Wanted},
     error::{Cause, Error, Problem, Result},
@@ -17,6 +18,7 @@ use crate::{
     system::allocated_bytes,
     text::WorkspaceReference,
     time::rfc3339,
+    wanted::while_wanted,
     workspace_path::path_text,
 };
 
@@ -102,17 +104,22 @@ impl Pyro {
             let cause = Cause::new(format!("`{}` is there already; give another `--output`, or remove it", request.output.display()));
             return Err(Error::workspace("export the disk of", workspace.label(), ErrorKind::AlreadyExists, cause));
         }
-        let (output, observer) = (request.output.clone(), observer.clone());
-        let (size_bytes, bytes_written) = blocking(move || {
+        let (dirs, output, observed) = (self.dirs().clone(), request.output.clone(), observer.clone());
+        let (size_bytes, bytes_written) = while_wanted(observer, move |wanted| {
             let disk = Disk::open(&layers)?;
+            let aside = Aside::of(&dirs, &output)?;
             let started = std::time::Instant::now();
             let mut told = std::time::Duration::from_secs(1);
-            disk.export_raw(&output, &mut |done, _| {
+            let whole = disk.export_raw(&output, aside.path(), &mut |done, _| {
                 if started.elapsed() >= told {
                     told = started.elapsed() + std::time::Duration::from_millis(250);
-                    observer.notify(Progress::Transfer { what: "disk export", entries: 0, bytes: done });
+                    observed.notify(Progress::Transfer { what: "disk export", entries: 0, bytes: done });
                 }
+                if wanted.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
+            if !whole {
+                return Err(Problem::Interrupted { outcome: "nothing was written" }.into());
+            }
             let status = std::fs::metadata(&output).map_err(|error| Error::io("read", &output, error))?;
             Ok::<_, Error>((disk.size_bytes(), allocated_bytes(&status)))
         })

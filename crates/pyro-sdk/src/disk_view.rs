@@ -14,14 +14,13 @@ use pyro_proto::{
     error::ErrorKind,
     v1::{HoldAnswer, HoldRequest},
 };
-use pyro_store::{Dirs, LayerId, LayerRecord, MachineId, Registry, StoreError, WorkspaceRecord, WorkspaceState};
+use pyro_store::{Dirs, LayerId, LayerRecord, MachineId, Registry, SnapshotName, StoreError, WorkspaceRecord, WorkspaceState};
 use tonic::Streaming;
 
 use crate::{
-    Pyro, Workspace,
-    client::blocking,
+    Observer, Pyro, Workspace,
     error::{Cause, Error, Result},
-    text::SnapshotReference,
+    wanted::while_wanted,
 };
 
 /// Folder of a workspace's disk that the guest has at `/workspace`.
@@ -46,7 +45,7 @@ pub(crate) enum Wanted {
     /// Only the one there is now.
     Now,
     /// That, and the one a diff is made against; `None` is the baseline.
-    Against(Option<SnapshotReference>),
+    Against(Option<SnapshotName>),
 }
 
 /// Layers of the trees that are wanted, top first.
@@ -67,6 +66,17 @@ impl Workspace {
         wanted: Wanted,
         work: impl FnOnce(View) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.view_while_wanted(operation, wanted, &Observer::none(), |view, _| work(view)).await
+    }
+
+    /// As [`Workspace::view`]; `work` can ask whether it is still wanted.
+    pub(crate) async fn view_while_wanted<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        wanted: Wanted,
+        observer: &Observer,
+        work: impl FnOnce(View, &crate::wanted::Wanted) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let record = self.record().await?;
         let mut hold = match record.state {
             WorkspaceState::Running => Some(self.hold(operation, &record).await?),
@@ -79,7 +89,8 @@ impl Workspace {
         let deadline = hold.is_some().then(|| Instant::now() + HOLD_LENGTH);
         // The chain is read under the hold: a snapshot taken a moment earlier has put another layer on top.
         let (record, chains) = self.chains(wanted).await?;
-        let result = blocking(move || work(View::open(&chains, deadline)?)).await.map_err(|error| error.about(self.label()));
+        let result = while_wanted(observer, move |wanted| work(View::open(&chains, deadline)?, wanted)).await;
+        let result = result.map_err(|error| error.about(self.label()));
         match &mut hold {
             Some((machine, hold)) => self.ensure_held(operation, machine, hold).await?,
             None => self.ensure_unmoved(operation, &record).await?,
@@ -132,8 +143,8 @@ impl Workspace {
             let before = match wanted {
                 Wanted::Now => None,
                 Wanted::Against(snapshot) => {
-                    let top = match snapshot.as_ref().and_then(SnapshotReference::name) {
-                        Some(name) => registry.snapshot(&record.id, &name)?.workspace_layer,
+                    let top = match &snapshot {
+                        Some(name) => registry.snapshot(&record.id, name)?.workspace_layer,
                         None => record.baseline_layer.clone(),
                     };
                     match chain(pyro.dirs(), registry, top.as_ref())? {

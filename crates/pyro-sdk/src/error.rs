@@ -159,6 +159,8 @@ pub(crate) enum Problem {
     Source { path: PathBuf, kind: ErrorKind, source: Box<dyn StdError + Send + Sync> },
     #[error(transparent)]
     CalledOff(CalledOff),
+    #[error("interrupted: {outcome}")]
+    Interrupted { outcome: &'static str },
     #[error("there is no `{path}` in the workspace")]
     Missing { path: String },
     #[error("`{path}` is {what}")]
@@ -173,12 +175,18 @@ pub(crate) enum Problem {
     Pattern { source: Cause },
     #[error("workspace `{workspace}` is {state}, not stopped")]
     NotStopped { workspace: String, state: &'static str },
-    #[error("workspace `{workspace}` was not seeded from a folder, so its changes have no home")]
+    #[error("`/workspace` of workspace `{workspace}` did not come from a directory, so there is none to apply its changes to")]
     NoSeed { workspace: String },
-    #[error("no change of workspace `{workspace}` was brought home that could be taken back")]
+    #[error("nothing to undo: workspace `{workspace}` has no applied changes")]
     NothingToUndo { workspace: String },
-    #[error("cannot bring the changes of workspace `{workspace}` to `{}`", target.display())]
+    #[error("cannot apply the changes of workspace `{workspace}` to `{}`", target.display())]
     ApplyConflict { workspace: String, target: PathBuf, source: Cause },
+    #[error("cannot undo the last apply of workspace `{workspace}`")]
+    UndoConflict { workspace: String, source: Cause },
+    #[error("cannot restore the host's files that an interrupted apply of workspace `{workspace}` changed")]
+    CutOff { workspace: String, kind: ErrorKind, source: Cause },
+    #[error("{what}")]
+    Internal { what: &'static str },
     #[error("cannot run the command on the host: {refusal}")]
     HostCompatRefused { refusal: &'static str },
     #[error("cannot run `{program}` on the host")]
@@ -254,8 +262,10 @@ impl Error {
             Problem::TreePath(_) | Problem::CalledOff(_) => ErrorKind::MachineFailed,
             Problem::Missing { .. } | Problem::ReplaceMismatch { count: 0, .. } | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
             Problem::FileTooLarge { .. } => ErrorKind::LimitExceeded,
-            Problem::NotStopped { .. } => ErrorKind::WrongState,
-            Problem::ApplyConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
+            Problem::NotStopped { .. } | Problem::Interrupted { .. } => ErrorKind::WrongState,
+            Problem::ApplyConflict { .. } | Problem::UndoConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
+            Problem::CutOff { kind, .. } => *kind,
+            Problem::Internal { .. } => ErrorKind::Internal,
             Problem::NotAFile { .. }
             | Problem::NothingToReplace
             | Problem::ReplaceMismatch { .. }
@@ -328,6 +338,17 @@ impl Error {
     /// Tells whether this only says that the other side of a call has ended, which says why by itself.
     pub(crate) fn is_called_off(&self) -> bool {
         matches!(*self.problem, Problem::CalledOff(_))
+    }
+
+    /// Tells whether this says that files of the host were left half changed.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(*self.problem, Problem::CutOff { .. })
+    }
+
+    /// Tells whether the operation was called off by its caller. The text says what became of it.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(*self.problem, Problem::Interrupted { .. })
     }
 
     /// Tells hints what the user called the workspace.

@@ -1,6 +1,6 @@
 //! Copies files of a workspace to the host, read from its disk: the guest has no say in where anything goes.
 
-use std::{io::Read, ops::ControlFlow};
+use std::{io::Read, ops::ControlFlow, path::PathBuf};
 
 use pyro_disk::{FileReader, Tree, TreeEntry};
 use pyro_tree::{Content, Difference, Entry, EntryKind, Exporter, Repositories, Side, Sparse, TreePath, hazards, is_git};
@@ -8,12 +8,14 @@ use serde_json::json;
 
 use crate::{
     Observer, Pyro,
-    client::{Reap, blocking},
+    aside::Aside,
+    client::Reap,
     contract::{AppliedHazard, ArtifactType, Export, ExportAnswer, LeftOut},
     disk_view::{View, Wanted},
-    error::{Problem, Result},
+    error::{Error, Problem, Result},
     meter::Meter,
     text::WorkspacePath,
+    wanted::{Wanted as StillWanted, while_wanted},
     workspace_path::path_text,
 };
 
@@ -24,6 +26,8 @@ const HAZARDS_MAX: usize = 1000;
 
 /// Why `.git` is not copied.
 const GIT_LEFT_OUT: &str = "its configuration and hooks would run programs on the host; name it to have it";
+/// What an interruption leaves.
+const NOTHING_WRITTEN: &str = "nothing was written";
 /// What is said of a folder that Git takes for a repository.
 const REPOSITORY: &str = "makes a Git repository whose configuration can run programs";
 
@@ -35,16 +39,27 @@ impl Pyro {
     pub async fn export(&self, request: Export, observer: &Observer) -> Result<ExportAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let meter = Meter::new(observer, "export");
-        let (path, output, force) = (request.path.clone(), request.output.clone(), request.force);
+        let (dirs, path, output, force) = (self.dirs().clone(), request.path.clone(), request.output.clone(), request.force);
         // A sparse file, or one with many names, takes more on the host than in the workspace; more than its whole disk is no honest one.
         let data_max = record.disk_gib.saturating_mul(1 << 30);
-        let copy = move |view: View| {
-            let begin = |exporter: Exporter| exporter.with_data_max(data_max);
-            copy(&view.now, &path, &output, force, &begin, meter)
+        let copy = move |view: View, wanted: &StillWanted| {
+            let to = To { aside: Aside::of(&dirs, &output)?, output, force, data_max };
+            let copied = copy(&view.now, &path, to, &mut Watched { meter, wanted });
+            // What failed because nobody waits for it says something else by itself.
+            wanted.check(NOTHING_WRITTEN)?;
+            copied
         };
-        let Copied { exporter, artifact_type, left_out, hazards } = workspace.view("copy files out of", Wanted::Now, copy).await?;
+        let copied = workspace.view_while_wanted("copy files out of", Wanted::Now, observer, copy).await?;
+        let Copied { exporter, aside, artifact_type, left_out, hazards } = copied;
         // Syncing and renaming need no workspace.
-        let report = blocking(move || exporter.finish()).await?;
+        let report = while_wanted(observer, move |wanted| {
+            // Dropped in this order's reverse: the staging folder goes before the note on it does.
+            let _aside = aside;
+            let exporter = exporter;
+            wanted.check(NOTHING_WRITTEN)?;
+            Ok::<_, Error>(exporter.finish()?)
+        });
+        let report = report.await?;
         let id = record.id.clone();
         let detail = json!({ "path": request.path.text(), "output": request.output.display().to_string() });
         workspace.remember("export", detail).await?;
@@ -62,22 +77,31 @@ impl Pyro {
     }
 }
 
+/// Where a copy goes.
+struct To {
+    aside: Aside,
+    output: PathBuf,
+    force: bool,
+    data_max: u64,
+}
+
+/// What is told of a copy, and asked about it.
+struct Watched<'w> {
+    meter: Meter,
+    wanted: &'w StillWanted,
+}
+
 /// What waits to be published.
 struct Copied {
     exporter: Exporter,
+    aside: Aside,
     artifact_type: ArtifactType,
     left_out: Vec<LeftOut>,
     hazards: Vec<AppliedHazard>,
 }
 
-fn copy(
-    tree: &Tree,
-    path: &WorkspacePath,
-    output: &std::path::Path,
-    force: bool,
-    begin: &dyn Fn(Exporter) -> Exporter,
-    mut meter: Meter,
-) -> Result<Copied> {
+fn copy(tree: &Tree, path: &WorkspacePath, to: To, watched: &mut Watched<'_>) -> Result<Copied> {
+    let To { aside, output, force, data_max } = to;
     let from = path.as_bytes();
     let Some(top) = tree.status(from)? else { return Err(Problem::Missing { path: path.text() }.into()) };
     let mut left_out = Vec::new();
@@ -86,13 +110,13 @@ fn copy(
         None => return Err(Problem::NotAFile { path: path.text(), what: "a socket, a device or the like" }.into()),
     };
     if kind != EntryKind::Directory {
-        let mut exporter = begin(Exporter::single(output, force)?);
+        let mut exporter = Exporter::single(&output, aside.path(), force)?.with_data_max(data_max);
         let name = path.tree_path().map_or(&b"workspace"[..], TreePath::file_name);
         let mut look = Look::default();
-        write(tree, &top, name, &mut exporter, &mut look, &mut meter)?;
-        return Ok(Copied { exporter, artifact_type: crate::diff::artifact_type(kind), left_out, hazards: look.hazards() });
+        write(tree, &top, name, &mut exporter, &mut look, watched)?;
+        return Ok(Copied { exporter, aside, artifact_type: crate::diff::artifact_type(kind), left_out, hazards: look.hazards() });
     }
-    let mut exporter = begin(Exporter::directory(output, force)?);
+    let mut exporter = Exporter::directory(&output, aside.path(), force)?.with_data_max(data_max);
     let mut look = Look::default();
     let mut failed = None;
     tree.list(from, true, &mut |entry| {
@@ -103,7 +127,7 @@ fn copy(
             }
             return ControlFlow::Continue(());
         }
-        match write(tree, &entry, below, &mut exporter, &mut look, &mut meter) {
+        match write(tree, &entry, below, &mut exporter, &mut look, watched) {
             Ok(true) => ControlFlow::Continue(()),
             Ok(false) => {
                 if left_out.len() < LEFT_OUT_MAX {
@@ -119,7 +143,7 @@ fn copy(
     })?;
     match failed {
         Some(error) => Err(error),
-        None => Ok(Copied { exporter, artifact_type: ArtifactType::Directory, left_out, hazards: look.hazards() }),
+        None => Ok(Copied { exporter, aside, artifact_type: ArtifactType::Directory, left_out, hazards: look.hazards() }),
     }
 }
 
@@ -171,7 +195,8 @@ fn kind(entry: &TreeEntry) -> Option<EntryKind> {
 }
 
 /// Writes one entry under a name; false when it is nothing that can be written.
-fn write(tree: &Tree, entry: &TreeEntry, name: &[u8], exporter: &mut Exporter, look: &mut Look, meter: &mut Meter) -> Result<bool> {
+fn write(tree: &Tree, entry: &TreeEntry, name: &[u8], exporter: &mut Exporter, look: &mut Look, watched: &mut Watched<'_>) -> Result<bool> {
+    watched.wanted.check(NOTHING_WRITTEN)?;
     let Some(kind) = kind(entry) else { return Ok(false) };
     let made = Entry {
         path: TreePath::try_from(name)?,
@@ -182,23 +207,23 @@ fn write(tree: &Tree, entry: &TreeEntry, name: &[u8], exporter: &mut Exporter, l
         link_target: entry.link_target.clone(),
     };
     if kind == EntryKind::File {
-        let mut content = Metered { content: tree.reader_of(entry)?, meter };
+        let mut content = Metered { content: tree.reader_of(entry)?, watched };
         exporter.entry(&made, &mut content)?;
     } else {
         exporter.entry(&made, &mut std::io::empty())?;
     }
     look.at(&made);
-    meter.add(1, 0);
+    watched.meter.add(1, 0);
     Ok(true)
 }
 
 /// Counts what is read.
-struct Metered<'a, 'tree> {
+struct Metered<'a, 'tree, 'w> {
     content: FileReader<'tree>,
-    meter: &'a mut Meter,
+    watched: &'a mut Watched<'w>,
 }
 
-impl Sparse for Metered<'_, '_> {
+impl Sparse for Metered<'_, '_, '_> {
     fn skip_hole(&mut self) -> u64 {
         let hole = self.content.hole_bytes();
         self.content.skip(hole);
@@ -206,10 +231,13 @@ impl Sparse for Metered<'_, '_> {
     }
 }
 
-impl Read for Metered<'_, '_> {
+impl Read for Metered<'_, '_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if !self.watched.wanted.is_wanted() {
+            return Err(std::io::Error::other("nobody waits for it any more"));
+        }
         let count = self.content.read(buffer)?;
-        self.meter.add(0, count as u64);
+        self.watched.meter.add(0, count as u64);
         Ok(count)
     }
 }

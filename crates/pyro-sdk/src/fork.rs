@@ -145,9 +145,17 @@ impl Workspace {
             let (origin, observer) = (origin.clone(), observer.clone());
             tasks.spawn(async move { workspace.place_fork(&tenure, origin, &observer).await });
         }
-        while let Some(result) = tasks.join_next().await {
-            failure = failure.or(finished(Some(result)));
+        let finish = async {
+            while let Some(result) = tasks.join_next().await {
+                failure = failure.take().or(finished(Some(result)));
+            }
+            Ok(())
+        };
+        if let Err(interrupted) = observer.unless_called_off("no copy was made", finish).await {
+            failure = failure.or(Some(interrupted));
         }
+        // Ends the tasks that still run: what they were placing is about to be removed.
+        tasks.shutdown().await;
         match failure {
             None => Ok(waiting.into_iter().map(|unplaced| unplaced.workspace).collect()),
             Some(error) => Err(self.give_up(error, waiting).await),
@@ -189,6 +197,7 @@ impl Workspace {
                     pyro_store::restore_rings(pyro.dirs(), &checkpoint, &new.id)?;
                 }
                 crate::seed::copy_manifest(pyro.dirs(), &parent, &new.id)?;
+                crate::apply::copy(pyro.dirs(), &parent, &new.id)?;
                 Ok((tenure, registry.workspace(&new.id)?))
             })
             .await;

@@ -17,6 +17,7 @@
 
 mod accelerator;
 mod apply;
+mod aside;
 mod attach;
 mod client;
 mod collect;
@@ -39,6 +40,7 @@ mod files;
 mod fork;
 mod guest_files;
 mod host_compat;
+mod ignored;
 mod journal;
 mod lifecycle;
 pub mod limits;
@@ -76,16 +78,18 @@ pub mod text;
 mod time;
 mod turn;
 mod usage;
+mod wanted;
 mod workspace;
 mod workspace_path;
 
+pub use apply::PutBack;
 pub use attach::{ShellEvent, ShellKeyboard, ShellSession, TerminalSize};
 pub use client::{Pyro, PyroOptions};
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use events::EventStream;
 pub use exec::{CommandExit, CommandInput, CommandSpec, ExecEvent, Execution, Stdin};
-pub use observe::{Observer, Progress};
+pub use observe::{CallOff, Observer, Progress};
 pub use pyro_image::{EnvironmentName, UnknownEnvironment};
 pub use pyro_proto::error::{ErrorKind, Failure};
 pub use pyro_store::{Accelerator, Dirs, LabelKey, LabelValue, OutputStream, ServiceName, Settings, WorkspaceId, WorkspaceName};

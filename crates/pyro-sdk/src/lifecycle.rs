@@ -19,8 +19,7 @@ use pyro_store::{
 };
 
 use crate::{
-    Observer, Progress, Pyro, Workspace,
-    apply::recover_landings,
+    Observer, Progress, Pyro, Workspace, apply,
     client::{Reap, blocking},
     config::Origin,
     contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
@@ -40,6 +39,9 @@ use crate::{
 const ADOPT_SILENCE: Duration = Duration::from_secs(30);
 /// How often whoever watches hears a phase again that lasts.
 const PHASE_EVERY: Duration = Duration::from_secs(10);
+
+/// What an interrupted creation leaves.
+pub(crate) const NO_WORKSPACE: &str = "no workspace was created";
 
 /// What a workspace is made of, before it has an id.
 pub(crate) struct Plan {
@@ -66,9 +68,13 @@ impl Pyro {
         check_labels(&labels)?;
         // Told before minutes go into building an environment no machine could use.
         self.qemu_identity()?;
-        let environment = self.environment(request.environment, observer).await?;
-        let digest = environment.digest.as_str().to_owned();
-        let shape = self.shape(digest, request.vcpu_count, request.mem_mib, request.network_policy.into(), observer).await?;
+        let shaped = async {
+            let environment = self.environment(request.environment, observer).await?;
+            let digest = environment.digest.as_str().to_owned();
+            let shape = self.shape(digest, request.vcpu_count, request.mem_mib, request.network_policy.into(), observer).await?;
+            Ok((environment, shape))
+        };
+        let (environment, shape) = observer.unless_called_off(NO_WORKSPACE, shaped).await?;
         let seeded = match request.seed_path {
             Some(path) => {
                 let options = self.source_options(request.seed_all, !request.no_git, request.strict);
@@ -131,7 +137,7 @@ impl Pyro {
             let values = workspace.gather_secrets(&record, said).await?;
             workspace.place("create", &tenure, shape, &values, observer).await
         };
-        match placed.await {
+        match observer.unless_called_off(NO_WORKSPACE, placed).await {
             Ok(()) => Ok(workspace),
             Err(error) => {
                 let cleanup = workspace.erase(Duration::ZERO, Some(turn)).await;
@@ -372,7 +378,8 @@ impl Workspace {
         let id = self.id().clone();
         let begun = self.pyro().store(move |_, registry| Ok(registry.begin_start(&id)?)).await;
         let tenure = begun.map_err(|error| error.about(self.label()))?;
-        if let Err(error) = self.place("start", &tenure, shape, &values, observer).await {
+        let placed = observer.unless_called_off("the workspace is stopped", self.place("start", &tenure, shape, &values, observer));
+        if let Err(error) = placed.await {
             let cleanup = self.fall_back_to_stopped(&tenure, &error).await;
             return Err(error.with_cleanup("start", self.label(), cleanup));
         }
@@ -437,6 +444,9 @@ impl Workspace {
             Err(error) if force && error.kind() == ErrorKind::WrongState => None,
             Err(error) => return Err(error),
         };
+        // Whatever is half done on the host can be put right only with what goes with the workspace. Held to the end: nobody shall begin
+        // to apply what is being deleted.
+        let _history = self.settle_host(force).await?;
         let id = self.id().clone();
         let begun = self.pyro().store(move |_, registry| Ok(registry.begin_delete(&id)?)).await;
         let machine = begun.map_err(|error| error.about(self.label()))?;
@@ -445,6 +455,18 @@ impl Workspace {
             drop(self.ask_to_stop(&machine, "deleted", DELETE_DEADLINE).await);
         }
         self.erase(DELETE_DEADLINE, turn).await
+    }
+
+    /// Puts files of the host right that an apply was changing when it was cut off.
+    ///
+    /// # Errors
+    /// They cannot be, and it is not forced; or changes are being applied right now.
+    async fn settle_host(&self, force: bool) -> Result<Option<apply::History>> {
+        let (dirs, id, label) = (self.pyro().dirs().clone(), self.id().clone(), self.label().to_owned());
+        let settled = blocking(move || apply::settle_for_delete(&dirs, &id, &label, force)).await;
+        let Some((history, put_back)) = settled.map_err(|error| error.about(self.label()))? else { return Ok(None) };
+        self.pyro().add_put_back(put_back);
+        Ok(Some(history))
     }
 
     /// Removes the workspace and its machine, which has `patience` to end by itself.
@@ -468,11 +490,8 @@ impl Workspace {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
-        let (id, dirs, of) = (self.id().clone(), self.pyro().dirs().clone(), self.id().clone());
-        // What is half done on the host can be put right only with what goes with the workspace.
-        let recovered = blocking(move || recover_landings(&dirs, &of)).await;
-        self.pyro().store(move |pyro, registry| Ok(registry.erase_workspace(pyro.dirs(), &id)?)).await?;
-        recovered.map_err(Error::gone)
+        let id = self.id().clone();
+        self.pyro().store(move |pyro, registry| Ok(registry.erase_workspace(pyro.dirs(), &id)?)).await
     }
 
     async fn ask_to_stop(&self, machine: &MachineId, reason: &str, deadline: Duration) -> Result<()> {

@@ -1,6 +1,11 @@
-//! What an operation tells while it runs. The library never prints: whoever calls decides what becomes of it.
+//! What an operation tells while it runs, and what it is told: that it shall end early. The library never prints and handles no signal:
+//! whoever calls decides what becomes of either.
 
 use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Problem, Result};
 
 /// Something worth showing to whoever waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,14 +66,49 @@ pub enum Progress {
     },
 }
 
+/// Asks operations to end early. They do where what they have begun can be undone at once; otherwise they run to completion.
+#[derive(Debug, Clone, Default)]
+pub struct CallOff(CancellationToken);
+
+impl CallOff {
+    /// Asks every operation that was given an observer with this.
+    pub fn call_off(&self) {
+        self.0.cancel();
+    }
+}
+
 /// Receives [`Progress`], from any thread. Must not block.
 #[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(Progress) + Send + Sync>);
+pub struct Observer {
+    notify: Arc<dyn Fn(Progress) + Send + Sync>,
+    call_off: CallOff,
+}
 
 impl Observer {
     /// Makes an observer of a function.
     pub fn new(notify: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(notify))
+        Self { notify: Arc::new(notify), call_off: CallOff::default() }
+    }
+
+    /// Lets operations be called off, too.
+    #[must_use]
+    pub fn with_call_off(self, call_off: CallOff) -> Self {
+        Self { call_off, ..self }
+    }
+
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.call_off.0.is_cancelled()
+    }
+
+    /// Goes on with `work` unless the caller calls it off: then it is dropped.
+    ///
+    /// # Errors
+    /// As `work` says, or it was called off; `outcome` says what that leaves.
+    pub(crate) async fn unless_called_off<T>(&self, outcome: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.call_off.0.run_until_cancelled(work).await {
+            Some(result) => result,
+            None => Err(Problem::Interrupted { outcome }.into()),
+        }
     }
 
     /// Makes an observer that does not care.
@@ -78,7 +118,7 @@ impl Observer {
     }
 
     pub(crate) fn notify(&self, progress: Progress) {
-        (self.0)(progress);
+        (self.notify)(progress);
     }
 }
 

@@ -13,33 +13,48 @@ use pyro_proto::{
 };
 use pyro_tree::{Entry, EntryKind, Sink, SourceError, SourceOptions, read_source};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Observer, Progress, Pyro,
-    client::Reap,
+    apply::{Pushed, seed_folder},
+    client::{Reap, blocking},
     contract::{LeftOut, SyncPush, SyncPushAnswer},
     error::{Error, Problem, Result},
     guest_files::{CalledOff, ChangeSender},
     meter::Meter,
 };
 
+/// What an interruption leaves.
+const UNCHANGED: &str = "nothing was changed in the workspace";
+
 /// Sends what a source holds.
 struct PushSink {
     sender: ChangeSender,
+    pushed: Pushed,
+    observer: Observer,
     meter: Meter,
     buffer: Vec<u8>,
 }
 
 impl PushSink {
-    fn content(&mut self, content: &mut dyn Read) -> Result<(), PushError> {
+    fn check(&self) -> Result<(), PushError> {
+        if self.observer.is_called_off() { Err(PushError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Returns the content's SHA-256.
+    fn content(&mut self, content: &mut dyn Read) -> Result<[u8; 32], PushError> {
+        let mut digest = Sha256::new();
         loop {
             let count = match content.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(digest.finalize().into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(PushError::Content),
             };
+            self.check()?;
             self.sender.content(Bytes::copy_from_slice(&self.buffer[..count]))?;
+            digest.update(&self.buffer[..count]);
             self.meter.add(0, count as u64);
         }
     }
@@ -50,6 +65,9 @@ impl PushSink {
 enum PushError {
     #[error(transparent)]
     CalledOff(#[from] CalledOff),
+    /// Its caller wants it no more.
+    #[error("interrupted")]
+    Interrupted,
     /// The source says by itself what is wrong.
     #[error("its content cannot be read")]
     Content,
@@ -59,12 +77,15 @@ impl Sink for PushSink {
     type Error = PushError;
 
     fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), PushError> {
+        self.check()?;
         self.sender.item(item(entry))?;
         self.meter.add(1, 0);
-        match entry.kind {
-            EntryKind::File => self.content(content),
-            EntryKind::Directory | EntryKind::Link => Ok(()),
-        }
+        let digest = match entry.kind {
+            EntryKind::File => Some(self.content(content)?),
+            EntryKind::Directory | EntryKind::Link => None,
+        };
+        self.pushed.add(entry, digest);
+        Ok(())
     }
 }
 
@@ -106,19 +127,24 @@ impl Pyro {
         let start = ChangeStart { destination: Bytes::copy_from_slice(request.dest.as_bytes()), replace: request.delete };
         let options = self.source_options(request.all, request.delete && !request.no_git, request.strict);
         let meter = Meter::new(observer, "push");
-        let source = request.source.clone();
+        let (source, observed) = (request.source.clone(), observer.clone());
+        let pushed = Pushed::new(request.dest.clone(), request.delete);
         let fill = move |sender: ChangeSender| {
-            let mut sink = PushSink { sender, meter, buffer: vec![0; OUTPUT_CHUNK_BYTES] };
+            let mut sink = PushSink { sender, pushed, observer: observed, meter, buffer: vec![0; OUTPUT_CHUNK_BYTES] };
             let report = read_source(&source, &options, &mut sink).map_err(|error| source_error(&source, error))?;
+            sink.check().map_err(|_| Problem::Interrupted { outcome: UNCHANGED })?;
             sink.sender.commit()?;
-            Ok(report)
+            Ok((report, sink.pushed))
         };
-        let (changed, report) = files.change(start, fill).await?;
+        let (changed, (report, pushed)) = files.change(start, fill).await?;
+        let (dirs, seed_folder) = (self.dirs().clone(), seed_folder(&record));
+        let (source, origin) = (request.source.clone(), report.origin);
+        blocking(move || pushed.note(&dirs, &record.id, seed_folder.as_deref(), &source, origin)).await?;
         if report.left_out_count > 0 {
             observer.notify(Progress::LeftOut { entries: report.left_out.clone(), count: report.left_out_count });
         }
         let answer = SyncPushAnswer {
-            workspace_id: record.id.to_string(),
+            workspace_id: workspace.id().to_string(),
             dest: request.dest.text(),
             origin_kind: report.origin.as_str().to_owned(),
             origin_ref: report.origin_ref.clone(),
@@ -137,6 +163,9 @@ impl Pyro {
 fn source_error(path: &Path, error: SourceError<PushError>) -> Error {
     if matches!(error, SourceError::Sink(PushError::CalledOff(_))) {
         return CalledOff.into();
+    }
+    if matches!(error, SourceError::Sink(PushError::Interrupted)) {
+        return Problem::Interrupted { outcome: UNCHANGED }.into();
     }
     let kind = error.kind(|_| ErrorKind::Io);
     Problem::Source { path: path.to_owned(), kind, source: Box::new(error) }.into()

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     Observer, Progress, Pyro, Workspace,
+    apply::{History, Noted},
     contract::{WorkspaceReset, WorkspaceStatus},
     error::Result,
     limits::{MemMib, VcpuCount},
@@ -71,10 +72,19 @@ impl Workspace {
         };
         let (id, detail) =
             (self.id().clone(), json!({ "snapshot_name": name.as_ref().map_or(SnapshotReference::BASELINE, |name| name.as_str()) }));
+        let kept = name.clone();
         let (tenure, old) = self
             .pyro()
-            .store(move |_, registry| {
-                let begun = registry.begin_reset(&id, &target)?;
+            .store(move |pyro, registry| {
+                // Noted first: see there. The lock is held until the workspace has really gone back.
+                let noted = History::reset(pyro.dirs(), &id, kept.as_ref().map(|name| name.as_str()))?;
+                let begun = match registry.begin_reset(&id, &target) {
+                    Ok(begun) => begun,
+                    Err(error) => {
+                        noted.map_or(Ok(()), Noted::take_back)?;
+                        return Err(error.into());
+                    }
+                };
                 registry.add_event(&id, "reset", &detail)?;
                 Ok(begun)
             })
@@ -92,10 +102,13 @@ impl Workspace {
             self.pyro().store(move |pyro, _| Ok(pyro_store::restore_rings(pyro.dirs(), &checkpoint, &id)?)).await?;
         }
         let resumed = resume.is_some();
-        let placed = match resume {
-            Some(resume) => self.place_resumed("reset", &tenure, shape, resume, &secrets, observer).await,
-            None => self.place("reset", &tenure, shape, &secrets, observer).await,
+        let place = async {
+            match resume {
+                Some(resume) => self.place_resumed("reset", &tenure, shape, resume, &secrets, observer).await,
+                None => self.place("reset", &tenure, shape, &secrets, observer).await,
+            }
         };
+        let placed = observer.unless_called_off("the workspace is reset and stopped", place).await;
         if let Some(old) = old.filter(|_| !resumed) {
             // Only now: its end frees memory and takes a core for it, while the new one was waited for.
             self.dismiss(&old).await?;

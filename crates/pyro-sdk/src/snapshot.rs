@@ -13,14 +13,14 @@ use pyro_store::{
 use serde_json::json;
 
 use crate::{
-    Observer, Pyro, Workspace,
+    Observer, Pyro, Workspace, apply,
     client::blocking,
     contract::{Snapshot, SnapshotCreate, SnapshotDelete, SnapshotDeleted, SnapshotKind, SnapshotList, SnapshotListAnswer},
     disk_view,
     error::{Cause, Error, Result},
     exec::milliseconds,
     system::allocated_bytes,
-    text::SnapshotReference,
+    text::{DiffReference, SnapshotReference},
     time::{now_ms, rfc3339},
     turn::TURN_PATIENCE,
 };
@@ -45,9 +45,22 @@ impl Pyro {
     pub async fn create_snapshot(&self, request: &SnapshotCreate, observer: &Observer) -> Result<Snapshot> {
         let workspace = self.workspace(&request.workspace).await?;
         let _turn = workspace.turn("snapshot create", TURN_PATIENCE, observer).await?;
-        let Some(name) = request.name.name() else { return Err(workspace.reserved("create a snapshot of")) };
+        let Some(name) = request.name.name().filter(|name| name.as_str() != DiffReference::HOST) else {
+            return Err(workspace.reserved("create a snapshot of", request.name.as_str()));
+        };
         let kind = if request.live { StoredKind::Live } else { StoredKind::Disk };
-        let cost = workspace.keep(&name, kind).await?;
+        let (dirs, id, kept) = (self.dirs().clone(), workspace.id().clone(), name.clone());
+        let noted = blocking(move || apply::History::kept(&dirs, &id, kept.as_str())).await?;
+        let cost = match workspace.keep(&name, kind).await {
+            Ok(cost) => cost,
+            Err(error) => {
+                if let Some(number) = noted {
+                    let (dirs, id) = (self.dirs().clone(), workspace.id().clone());
+                    blocking(move || apply::History::take_back(&dirs, &id, number)).await?;
+                }
+                return Err(error);
+            }
+        };
         let entry_count = workspace.count_entries(&name).await?;
         let detail = json!({ "snapshot_name": name.as_str(), "kind": kind.as_str() });
         let (id, label) = (workspace.id().clone(), workspace.label().to_owned());
@@ -87,7 +100,7 @@ impl Pyro {
     pub async fn delete_snapshot(&self, request: &SnapshotDelete, observer: &Observer) -> Result<SnapshotDeleted> {
         let workspace = self.workspace(&request.workspace).await?;
         let _turn = workspace.turn("snapshot delete", TURN_PATIENCE, observer).await?;
-        let Some(name) = request.name.name() else { return Err(workspace.reserved("delete a snapshot of")) };
+        let Some(name) = request.name.name() else { return Err(workspace.reserved("delete a snapshot of", request.name.as_str())) };
         workspace.forget_snapshot(&name).await?;
         let (id, detail) = (workspace.id().clone(), json!({ "snapshot_name": name.as_str() }));
         let label = workspace.label().to_owned();
@@ -102,8 +115,12 @@ impl Pyro {
 }
 
 impl Workspace {
-    fn reserved(&self, operation: &'static str) -> Error {
-        let cause = Cause::new(format!("`{}` is reserved: it is what every workspace begins with", SnapshotReference::BASELINE));
+    fn reserved(&self, operation: &'static str, name: &str) -> Error {
+        let meaning = match name {
+            DiffReference::HOST => "in a diff it stands for what the host last gave",
+            _ => "it is what every workspace begins with",
+        };
+        let cause = Cause::new(format!("`{name}` is reserved: {meaning}"));
         Error::workspace(operation, self.label(), ErrorKind::InvalidArgument, cause)
     }
 

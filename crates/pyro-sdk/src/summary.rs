@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use pyro_store::{CommandRecord, EventRecord, ServiceRecord, WorkspaceRecord};
-use pyro_tree::DiffReport;
 
 use crate::{
     Observer, Pyro,
     client::Reap,
     contract::{CommandEntry, CommandState, DiffItem, ServiceInBrief, ServiceState, Summary, SummaryAnswer},
-    diff,
+    diff::{self, Comparison},
     error::Result,
+    text::DiffReference,
     time::rfc3339,
 };
 
@@ -30,7 +30,7 @@ impl Pyro {
     ///
     /// # Errors
     /// There is no such workspace, or its disk cannot be read.
-    pub async fn summary(&self, request: Summary, _observer: &Observer) -> Result<SummaryAnswer> {
+    pub async fn summary(&self, request: Summary, observer: &Observer) -> Result<SummaryAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let since = record.last_reset_at_ms.unwrap_or(record.created_at_ms);
         let id = record.id.clone();
@@ -44,8 +44,8 @@ impl Pyro {
                 })
             })
             .await?;
-        let report = workspace.compare(None).await?;
-        Ok(answer(&record, &done, &report))
+        let comparison = workspace.compare(DiffReference::Baseline, request.include_ignored, observer).await?;
+        Ok(answer(&record, &done, &comparison))
     }
 }
 
@@ -66,7 +66,8 @@ fn is_service_failure(event: &EventRecord) -> bool {
     }
 }
 
-fn answer(record: &WorkspaceRecord, done: &Done, report: &DiffReport) -> SummaryAnswer {
+fn answer(record: &WorkspaceRecord, done: &Done, comparison: &Comparison) -> SummaryAnswer {
+    let report = &comparison.report;
     let Done { commands, events, services, snapshots } = done;
     let count = |kinds: &[&str]| events.iter().filter(|event| kinds.contains(&event.kind.as_str())).count() as u64;
     let failed = commands.iter().filter(|command| command.ended_at_ms.is_some() && command.exit_code != Some(0)).count() as u64;
@@ -90,6 +91,7 @@ fn answer(record: &WorkspaceRecord, done: &Done, report: &DiffReport) -> Summary
         port_count: count(&["port_publish"]),
         diff: diff::summary(report),
         entries: report.entries.iter().take(ENTRIES_MAX).map(diff::item).collect(),
+        ignored_count: comparison.ignored_count,
         markdown: String::new(),
     };
     answer.markdown = markdown(&answer).unwrap_or_default();
@@ -166,7 +168,7 @@ fn markdown(answer: &SummaryAnswer) -> Result<String, std::fmt::Error> {
     }
     if answer.entries.is_empty() {
         writeln!(text, "\nNothing in `/workspace` has changed.")?;
-        return Ok(text);
+        return ignored(text, answer.ignored_count);
     }
     writeln!(text, "\n{}: +{} −{} lines.\n", plural(answer.diff.entry_count, "change"), answer.diff.insertions, answer.diff.deletions)?;
     for entry in &answer.entries {
@@ -175,6 +177,14 @@ fn markdown(answer: &SummaryAnswer) -> Result<String, std::fmt::Error> {
     let left = answer.diff.entry_count - answer.entries.len() as u64;
     if left > 0 {
         writeln!(text, "- and {left} more")?;
+    }
+    ignored(text, answer.ignored_count)
+}
+
+/// Says how much was left out, if anything was.
+fn ignored(mut text: String, count: u64) -> Result<String, std::fmt::Error> {
+    if count > 0 {
+        writeln!(text, "\nLeft out: {} that the seed's ignore rules ignore.", plural(count, "new file"))?;
     }
     Ok(text)
 }

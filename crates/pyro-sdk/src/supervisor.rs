@@ -90,14 +90,14 @@ impl Pyro {
         let found = self.store(move |_, registry| Ok(registry.find_workspace(&reference))).await.ok()?;
         match found {
             Ok(record) if record.machine.as_ref().is_some_and(|now| *now != machine) || record.state == WorkspaceState::Starting => {
-                Some("it was reset or started again meanwhile".to_owned())
+                Some("it was reset or started again at the same time".to_owned())
             }
             Ok(record) if record.state == WorkspaceState::Stopped => {
-                record.stop_reason.map(|reason| format!("it was stopped meanwhile: {reason}"))
+                record.stop_reason.map(|reason| format!("it was stopped at the same time: {reason}"))
             }
             Ok(record) if record.state == WorkspaceState::Deleting => Some("it is being deleted".to_owned()),
             Ok(_) => None,
-            Err(error) if error.kind() == ErrorKind::NotFound => Some("it was deleted meanwhile".to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Some("it was deleted at the same time".to_owned()),
             Err(_) => None,
         }
     }

@@ -138,6 +138,54 @@ impl fmt::Display for SnapshotReference {
 
 text_type!(SnapshotReference);
 
+/// What a diff is made against.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DiffReference {
+    /// What the workspace began with.
+    #[default]
+    Baseline,
+    /// What the host last gave, path by path: the seed, then what was pushed, then what was applied to the directory it came from.
+    Host,
+    /// A snapshot.
+    Snapshot(SnapshotName),
+}
+
+impl DiffReference {
+    /// The name of [`DiffReference::Host`].
+    pub const HOST: &str = "host";
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Baseline => SnapshotReference::BASELINE,
+            Self::Host => Self::HOST,
+            Self::Snapshot(name) => name.as_str(),
+        }
+    }
+}
+
+impl FromStr for DiffReference {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text {
+            SnapshotReference::BASELINE => Ok(Self::Baseline),
+            Self::HOST => Ok(Self::Host),
+            name => name.parse().map(Self::Snapshot),
+        }
+    }
+}
+
+impl fmt::Display for DiffReference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+text_type!(DiffReference);
+
 /// An absolute path in the guest. There is no way from it to a path of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

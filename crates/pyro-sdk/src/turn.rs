@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     Observer, Progress, Pyro, Workspace,
     client::blocking,
-    error::{Cause, Error, Result},
+    error::{Cause, Error, Problem, Result},
 };
 
 /// How long a client waits for its turn. The longest that others have to do in one is a start that boots a template on a busy host.
@@ -125,6 +125,9 @@ impl Workspace {
                     }
                     Err(error) => Err(error),
                 };
+            }
+            if observer.is_called_off() {
+                return Err(Problem::Interrupted { outcome: "nothing was changed" }.into());
             }
             let now = Instant::now();
             if now >= begun + patience {

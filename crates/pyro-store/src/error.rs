@@ -61,13 +61,13 @@ pub enum StoreError {
         state: &'static str,
     },
     /// Another client began to start, reset or delete the workspace.
-    #[error("another client has reset, started or deleted workspace `{workspace}` meanwhile")]
+    #[error("another client reset, started or deleted workspace `{workspace}` at the same time")]
     Overtaken {
         /// Its id.
         workspace: String,
     },
     /// The folder with the disks is not where it was.
-    #[error("the disks of this installation are not there: the registry `{registry}` has them in `{path}`")]
+    #[error("cannot find the disks of this installation: according to the registry `{registry}` they are in `{path}`")]
     DataMissing {
         /// Where the registry saw them last.
         path: PathBuf,

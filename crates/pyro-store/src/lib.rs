@@ -20,6 +20,7 @@ mod reap;
 mod registry;
 mod reserve;
 mod ring;
+mod scratch;
 mod settings;
 mod shape;
 mod socket;
@@ -49,8 +50,9 @@ pub use ring::{
     RingReader, RingSize, RingWriter, SHELL_RING_BYTES, keep_rings, restore_rings, service_ring, service_ring_name, shell_ring,
     shell_ring_name,
 };
+pub use scratch::Scratch;
 pub use settings::{Resume, Settings, SupervisorArguments};
 pub use shape::{Accelerator, COMMAND_LINE_GENERATION, MachineShape, TemplateKey};
 pub use socket::{bind_listener, connect_stream};
 pub use start::{INHERITED_LISTENER, INHERITED_LOCK, MACHINE_LOCK, start_supervisor};
-pub use unfinished::{Leftover, Unfinished, leftovers};
+pub use unfinished::{CutOff, Leftover, Unfinished, cut_off, is_applying, leftovers};

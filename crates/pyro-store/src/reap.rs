@@ -8,11 +8,15 @@ use std::{collections::HashSet, path::Path};
 
 use crate::{
     Bereft, Dirs, FileLock, LockState, MachineRecord, Registry, Settings, StoreResult, WorkspaceRecord, WorkspaceState, end_machine,
-    leftovers, machine_lives, registry::now_ms, remove_if_present,
+    is_applying, leftovers, machine_lives, registry::now_ms, remove_if_present, scratch::sweep_scratch,
 };
 
 /// How long a fork may take: its checkpoint is removed after that, whoever made it.
 const FORK_MAX_MS: i64 = 15 * 60 * 1000;
+/// How long a look waits for a machine that it has killed; the next look finds one that takes longer.
+const END_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often it looks whether that has ended.
+const END_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 /// What stands in the name of everything that is not whole yet; the lock on it says whether somebody is at it.
 const PARTIAL: &str = ".partial-";
 
@@ -37,10 +41,13 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
         if !machine_lives(dirs, registry, &machine)? {
             bury(dirs, registry, &machine, &mut reaped)?;
             reaped.machines += 1;
-        } else if is_superseded(registry, &machine) || is_left_in_deletion(dirs, registry, &machine)? {
-            // It does not know, because the client that took its workspace died before it said so. One in another PID namespace looks by
-            // itself within a minute.
-            let _ = end_machine(&machine);
+        } else if is_superseded(registry, &machine) || is_left_half_way(dirs, registry, &machine)? {
+            // It does not know, because the client that would have told it died. One in another PID namespace looks by itself within a
+            // minute.
+            if end_machine(&machine) && ends(dirs, registry, &machine)? {
+                bury(dirs, registry, &machine, &mut reaped)?;
+                reaped.machines += 1;
+            }
         }
     }
     let now = now_ms();
@@ -49,7 +56,8 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
             count(settle(dirs, registry, &workspace)?, &mut reaped);
             continue;
         }
-        if workspace.state == WorkspaceState::Stopped && now >= workspace.expires_at_ms(settings.stopped_ttl_seconds) {
+        let is_over = workspace.state == WorkspaceState::Stopped && now >= workspace.expires_at_ms(settings.stopped_ttl_seconds);
+        if is_over && !is_applying(dirs, &workspace.id)? {
             registry.remove_workspace(&workspace.id)?;
             reaped.workspaces += 1;
         }
@@ -64,6 +72,7 @@ pub fn reap(dirs: &Dirs, registry: &mut Registry, settings: &Settings) -> StoreR
         // A disk that is read-only now may not be later; the note stays, and nothing else waits for it.
         drop(leftover.remove());
     }
+    sweep_scratch(dirs)?;
     if reaped == Reaped::default() {
         sweep_remnants(dirs, registry)?;
     } else {
@@ -138,11 +147,27 @@ fn is_superseded(registry: &Registry, machine: &MachineRecord) -> bool {
     }
 }
 
-/// Tells whether a client died that was deleting a machine's workspace.
-fn is_left_in_deletion(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<bool> {
+/// Tells whether a client died that was creating, starting or deleting a machine's workspace.
+fn is_left_half_way(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<bool> {
     let Some(id) = &machine.workspace else { return Ok(false) };
-    let deleting = registry.workspace(id).is_ok_and(|workspace| workspace.state == WorkspaceState::Deleting);
-    Ok(deleting && FileLock::probe(&dirs.lifecycle(id))? != LockState::Held)
+    if FileLock::probe(&dirs.lifecycle(id))? == LockState::Held {
+        return Ok(false);
+    }
+    // Read after the lock was found free: who has come to the end of its turn has left another state behind.
+    let state = registry.workspace(id).map(|workspace| workspace.state);
+    Ok(matches!(state, Ok(WorkspaceState::Creating | WorkspaceState::Starting | WorkspaceState::Deleting)))
+}
+
+/// Waits for a killed machine to let go of its locks; it has memory to give back first.
+fn ends(dirs: &Dirs, registry: &Registry, machine: &MachineRecord) -> StoreResult<bool> {
+    let deadline = std::time::Instant::now() + END_PATIENCE;
+    while machine_lives(dirs, registry, machine)? {
+        if std::time::Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(END_LOOK_EVERY);
+    }
+    Ok(true)
 }
 
 fn bury(dirs: &Dirs, registry: &mut Registry, machine: &MachineRecord, reaped: &mut Reaped) -> StoreResult<()> {

@@ -1,6 +1,6 @@
-//! Notes on what is being made outside Pyro's folders: a folder beside an export's output, a copy of a disk. Whoever makes it may be killed,
-//! and nobody would ever find it again. So a note is written first, and locked for as long as its maker lives; the next client that sees
-//! one without a lock removes what it names.
+//! Notes on what is being done outside Pyro's folders: a folder beside an export's output, a copy of a disk, changes that are brought to
+//! files of the user's. Whoever does it may be killed, and nobody would ever find it again. So a note is written first, and locked for as
+//! long as its writer lives; the next client that sees one without a lock puts right what it speaks of.
 //!
 //! Nothing is removed that does not carry Pyro's mark in its name, and nothing through a link.
 
@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dirs, FileLock, StoreResult, random_hex};
+use crate::{Dirs, FileLock, LockState, StoreResult, WorkspaceId, random_hex};
 
 const FORMAT: u32 = 1;
 /// What every name has that may be removed: `.NAME.pyro-0123456789abcdef`.
@@ -23,11 +23,23 @@ const NOTE_MAX_BYTES: u64 = 64 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     format: u32,
-    /// Absolute.
-    path: Vec<u8>,
+    work: Work,
 }
 
-/// A note on something that is being made. Dropping it takes the note back: the thing is then finished, or removed by its maker.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Work {
+    /// Something that is to be removed; its absolute path.
+    Making(Vec<u8>),
+    /// Changes of this workspace on their way to files of the host, or back.
+    Applying {
+        workspace: WorkspaceId,
+        /// It was tried to put them right, and could not be: only its owner can decide.
+        stuck: bool,
+    },
+}
+
+/// A note on something that is being done. Dropping it takes the note back: the thing is then finished, or undone by its maker.
 #[derive(Debug)]
 pub struct Unfinished {
     note: PathBuf,
@@ -41,10 +53,21 @@ impl Unfinished {
     /// The note cannot be written.
     pub fn announce(dirs: &Dirs, path: &Path) -> StoreResult<Self> {
         debug_assert!(is_marked(path), "what is announced can be removed");
+        Self::write(dirs, Work::Making(std::path::absolute(path)?.into_os_string().into_vec()))
+    }
+
+    /// Notes that changes of a workspace are about to be brought to files of the host, or taken back.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn applying(dirs: &Dirs, workspace: &WorkspaceId) -> StoreResult<Self> {
+        Self::write(dirs, Work::Applying { workspace: workspace.clone(), stuck: false })
+    }
+
+    fn write(dirs: &Dirs, work: Work) -> StoreResult<Self> {
         let folder = dirs.unfinished();
         std::fs::DirBuilder::new().recursive(true).create(&folder)?;
-        let content = Note { format: FORMAT, path: std::path::absolute(path)?.into_os_string().into_vec() };
-        let content = serde_json::to_vec(&content).expect("plain fields serialise");
+        let content = serde_json::to_vec(&Note { format: FORMAT, work }).expect("plain fields serialise");
         loop {
             let note = folder.join(random_hex(16));
             let lock = FileLock::acquire(&note)?;
@@ -91,15 +114,28 @@ pub struct Leftover {
     note: PathBuf,
 }
 
-/// Returns what processes that are gone left unfinished. Notes on what is not there any more are removed.
+/// Changes that were cut off on their way to files of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOff {
+    /// Whose changes.
+    pub workspace: WorkspaceId,
+    /// It was tried to put them right, and could not be.
+    pub stuck: bool,
+    note: PathBuf,
+}
+
+/// Returns what processes that are gone left to be removed. Notes on what is not there any more are removed.
 ///
 /// # Errors
 /// A note cannot be read or removed.
 pub fn leftovers(dirs: &Dirs) -> StoreResult<Vec<Leftover>> {
-    let Ok(notes) = std::fs::read_dir(dirs.unfinished()) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for note in notes.flatten().map(|entry| entry.path()) {
-        let Some(path) = abandoned(&note)? else { continue };
+    for (note, work) in abandoned(dirs)? {
+        let path = match work {
+            Some(Work::Applying { .. }) => continue,
+            Some(Work::Making(path)) => Some(PathBuf::from(OsStr::from_bytes(&path))),
+            None => None,
+        };
         match path.filter(|path| is_marked(path)) {
             Some(path) if std::fs::symlink_metadata(&path).is_ok() => found.push(Leftover { path, note }),
             // Gone, or never made. Where its folder is not to be seen, say a disk that is not mounted, the note waits for it.
@@ -110,17 +146,77 @@ pub fn leftovers(dirs: &Dirs) -> StoreResult<Vec<Leftover>> {
     Ok(found)
 }
 
-/// Reads a note nobody holds; `None` when its maker lives.
-fn abandoned(note: &Path) -> StoreResult<Option<Option<PathBuf>>> {
-    use std::io::Read as _;
-    if FileLock::probe(note)? != crate::LockState::Free {
-        return Ok(None);
+/// Returns the changes that processes which are gone left half brought to the host.
+///
+/// # Errors
+/// A note cannot be read.
+pub fn cut_off(dirs: &Dirs) -> StoreResult<Vec<CutOff>> {
+    let cut_off = |(note, work)| match work {
+        Some(Work::Applying { workspace, stuck }) => Some(CutOff { workspace, stuck, note }),
+        Some(Work::Making(_)) | None => None,
+    };
+    Ok(abandoned(dirs)?.into_iter().filter_map(cut_off).collect())
+}
+
+/// Tells whether changes of a workspace are half brought to the host, or on their way: what puts them right goes with the workspace.
+///
+/// # Errors
+/// A note cannot be read.
+pub fn is_applying(dirs: &Dirs, workspace: &WorkspaceId) -> StoreResult<bool> {
+    for note in notes(dirs) {
+        if matches!(read(&note)?, Some(Work::Applying { workspace: of, .. }) if of == *workspace) {
+            return Ok(true);
+        }
     }
+    Ok(false)
+}
+
+impl CutOff {
+    /// Takes the note back: the changes are all there, or none is.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn settled(&self) -> StoreResult<()> {
+        crate::remove_if_present(&self.note)
+    }
+
+    /// Remembers that nobody but the user can decide.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn set_stuck(&self) -> StoreResult<()> {
+        let note = Note { format: FORMAT, work: Work::Applying { workspace: self.workspace.clone(), stuck: true } };
+        crate::write_atomically(&self.note, &serde_json::to_vec(&note).expect("plain fields serialise"))
+    }
+}
+
+fn notes(dirs: &Dirs) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(dirs.unfinished()).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Reads a note; `None` when it says nothing, or nothing any more. One that was cut off was written before what it would speak of was begun.
+fn read(note: &Path) -> StoreResult<Option<Work>> {
+    use std::io::Read as _;
     let mut bytes = Vec::new();
-    fs_err::File::open(note)?.take(NOTE_MAX_BYTES).read_to_end(&mut bytes)?;
-    // A note that was cut off was written before what it speaks of was made.
-    let note = serde_json::from_slice::<Note>(&bytes).ok().filter(|note| note.format == FORMAT);
-    Ok(Some(note.map(|note| PathBuf::from(OsStr::from_bytes(&note.path)))))
+    match std::fs::File::open(note).and_then(|file| file.take(NOTE_MAX_BYTES).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        // Its writer has just come to its end.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(serde_json::from_slice::<Note>(&bytes).ok().filter(|note| note.format == FORMAT).map(|note| note.work))
+}
+
+/// Reads the notes nobody holds.
+fn abandoned(dirs: &Dirs) -> StoreResult<Vec<(PathBuf, Option<Work>)>> {
+    let mut found = Vec::new();
+    for note in notes(dirs) {
+        if FileLock::probe(&note)? == LockState::Free {
+            let work = read(&note)?;
+            found.push((note, work));
+        }
+    }
+    Ok(found)
 }
 
 impl Leftover {
@@ -164,13 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_were_cut_off_are_known_until_they_are_settled() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (dirs, workspace) = (Dirs::under(home.path()), WorkspaceId::random());
+        let applying = Unfinished::applying(&dirs, &workspace).expect("noted");
+        assert_eq!(cut_off(&dirs).expect("looks"), []);
+        assert!(is_applying(&dirs, &workspace).expect("looks") && !is_applying(&dirs, &WorkspaceId::random()).expect("looks"));
+        let (note, content) = (applying.note.clone(), std::fs::read(&applying.note).expect("there"));
+        drop(applying);
+        std::fs::write(&note, content).expect("writable");
+        let found = cut_off(&dirs).expect("looks");
+        assert_eq!((found.len(), &found[0].workspace, found[0].stuck), (1, &workspace, false));
+        found[0].set_stuck().expect("writable");
+        let found = cut_off(&dirs).expect("looks");
+        assert!(found[0].stuck && leftovers(&dirs).expect("looks").is_empty());
+        found[0].settled().expect("removes");
+        assert_eq!(cut_off(&dirs).expect("looks"), []);
+    }
+
+    #[test]
     fn nothing_without_the_mark_is_ever_removed() {
         let home = tempfile::tempdir().expect("a folder");
         let dirs = Dirs::under(home.path());
         std::fs::create_dir_all(dirs.unfinished()).expect("writable");
         let precious = home.path().join("precious");
         std::fs::write(&precious, "").expect("writable");
-        let note = Note { format: FORMAT, path: precious.clone().into_os_string().into_vec() };
+        let note = Note { format: FORMAT, work: Work::Making(precious.clone().into_os_string().into_vec()) };
         std::fs::write(dirs.unfinished().join("forged"), serde_json::to_vec(&note).expect("serialises")).expect("writable");
         assert_eq!(leftovers(&dirs).expect("looks"), []);
         assert!(precious.exists());

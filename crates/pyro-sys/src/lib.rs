@@ -9,4 +9,5 @@ pub mod kvm;
 pub mod launch;
 #[cfg(feature = "host")]
 pub mod process;
+pub mod signal;
 pub mod spawn;

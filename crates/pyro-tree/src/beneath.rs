@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     fd::OwnedFd,
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT},
+    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,22 @@ pub(crate) struct Shape {
     /// SHA-256 of a file.
     pub(crate) digest: Option<[u8; 32]>,
     pub(crate) link_target: Option<Vec<u8>>,
+    /// Whose it is; `None` in what an older Pyro wrote down, and of what is still to be made.
+    #[serde(default)]
+    pub(crate) owner: Option<Owner>,
+}
+
+/// User and group of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+impl Owner {
+    pub(crate) fn of(status: &Stat) -> Self {
+        Self { user: status.st_uid, group: status.st_gid }
+    }
 }
 
 impl Shape {
@@ -139,6 +155,7 @@ impl Beneath {
             mtime_nanoseconds: i64::try_from(status.st_mtime_nsec).map_err(io::Error::other)?,
             digest: None,
             link_target: None,
+            owner: Some(Owner::of(&status)),
         };
         match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile => {
@@ -307,6 +324,21 @@ impl Beneath {
     pub(crate) fn set_mtime(&self, path: &TreePath, seconds: i64, nanoseconds: i64) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         Ok(rustix::fs::utimensat(&parent, name, &modified(seconds, nanoseconds), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Gives an entry to a user and group, not following it. Where this process may not, which only root may, it stays its own: a file that
+    /// cannot be given back is better than none.
+    pub(crate) fn give_to(&self, path: &TreePath, owner: Owner) -> io::Result<()> {
+        let status = self.status(path)?.ok_or(io::ErrorKind::NotFound)?;
+        if Owner::of(&status) == owner {
+            return Ok(());
+        }
+        let (parent, name) = self.parent(path)?;
+        let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+        match rustix::fs::chownat(&parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) | Err(Errno::PERM) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the status of the folder itself.

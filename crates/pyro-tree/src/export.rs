@@ -1,13 +1,12 @@
 //! Writes entries below a host path, and publishes them only when all of them are there.
 //!
-//! Everything is written to a folder `.NAME.pyro-…` beside the output, through no link (see `beneath`), and moved into place by the last
-//! call. An exporter that is dropped before, or fails, removes it. What is replaced with `force` is swapped out by one `renameat2`, so at
+//! Everything is written to a staging folder beside the output, through no link (see `beneath`), and moved into place by the last call. An
+//! exporter that is dropped before, or fails, removes it. What is replaced with `force` is swapped out by one `renameat2`, so at
 //! any moment the output is the old or the new one. Only what is exported anew is ever replaced: a folder is not replaced by a file, nor by a
 //! folder that lacks something it holds. Links are written as links; what they point to is not looked at.
 
 use std::{
     collections::HashSet,
-    ffi::{OsStr, OsString},
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -147,12 +146,13 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Begins the export of a tree: `output` becomes a folder that holds the entries.
+    /// Begins the export of a tree: `output` becomes a folder that holds the entries. Until then they are in the folder `stage`, which is
+    /// made here and must lie on the same file system.
     ///
     /// # Errors
-    /// The output exists and `force` is not set, or nothing can be written beside it.
-    pub fn directory(output: &Path, force: bool) -> Result<Self, ExportError> {
-        let exporter = Self::begin(output, force, Form::Folder)?;
+    /// The output exists and `force` is not set, or the staging folder cannot be made.
+    pub fn directory(output: &Path, stage: &Path, force: bool) -> Result<Self, ExportError> {
+        let exporter = Self::begin(output, stage, force, Form::Folder)?;
         let content = TreePath::try_from(CONTENT).expect("a word is a path");
         exporter.beneath.make_folder(&content, 0o755).map_err(|source| exporter.failed(source))?;
         Ok(exporter)
@@ -161,9 +161,9 @@ impl Exporter {
     /// Begins the export of one file or link: `output` becomes it. One call of `entry` follows; its path does not matter.
     ///
     /// # Errors
-    /// The output exists and `force` is not set, or nothing can be written beside it.
-    pub fn single(output: &Path, force: bool) -> Result<Self, ExportError> {
-        Self::begin(output, force, Form::Single)
+    /// As [`Exporter::directory`].
+    pub fn single(output: &Path, stage: &Path, force: bool) -> Result<Self, ExportError> {
+        Self::begin(output, stage, force, Form::Single)
     }
 
     /// Caps the bytes that all files together may hold, holes not counted. A file with many names is written once for each.
@@ -173,7 +173,7 @@ impl Exporter {
         self
     }
 
-    fn begin(output: &Path, force: bool, form: Form) -> Result<Self, ExportError> {
+    fn begin(output: &Path, stage: &Path, force: bool, form: Form) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Write { path: output.into(), source };
         let name = output.file_name().ok_or_else(|| ExportError::Name { path: output.into() })?;
         match std::fs::symlink_metadata(output) {
@@ -183,14 +183,9 @@ impl Exporter {
         }
         let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = std::fs::canonicalize(parent).map_err(failed)?;
-        let mut stage = OsString::from(".");
-        // With its suffix the name must still be one.
-        stage.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(200)]));
-        stage.push(format!(".pyro-{}", files::unique_suffix().map_err(failed)?));
-        let stage = parent.join(stage);
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&stage).map_err(failed)?;
-        let beneath = Beneath::open(&stage).map_err(|source| {
-            drop(std::fs::remove_dir(&stage));
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(stage).map_err(failed)?;
+        let beneath = Beneath::open(stage).map_err(|source| {
+            drop(std::fs::remove_dir(stage));
             failed(source)
         })?;
         let output = parent.join(name);
@@ -198,7 +193,7 @@ impl Exporter {
         let data_max_bytes = u64::MAX;
         Ok(Self {
             output,
-            stage,
+            stage: stage.to_owned(),
             beneath,
             form,
             force,
@@ -354,6 +349,10 @@ mod tests {
         entry(path, EntryKind::File, 0o4755, u64::try_from(content.len()).unwrap(), None)
     }
 
+    fn stage(output: &Path) -> PathBuf {
+        output.with_file_name("stage")
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -364,7 +363,7 @@ mod tests {
     fn a_tree_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out");
-        let mut exporter = Exporter::directory(&output, false).unwrap();
+        let mut exporter = Exporter::directory(&output, &stage(&output), false).unwrap();
         exporter.entry(&entry("d", EntryKind::Directory, 0o500, 0, None), &mut io::empty()).unwrap();
         exporter.entry(&file("d/f", "abc"), &mut b"abc".as_slice()).unwrap();
         exporter.entry(&file("p/q/F", "x"), &mut b"x".as_slice()).unwrap();
@@ -401,7 +400,7 @@ mod tests {
         const HOLE: u64 = 1 << 32;
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out");
-        let mut exporter = Exporter::directory(&output, false).unwrap().with_data_max(2);
+        let mut exporter = Exporter::directory(&output, &stage(&output), false).unwrap().with_data_max(2);
         let holed = entry("holed", EntryKind::File, 0o644, HOLE + 1, None);
         exporter.entry(&holed, &mut Holed(HOLE, false)).unwrap();
         exporter.entry(&file("again", "x"), &mut b"x".as_slice()).unwrap();
@@ -416,7 +415,7 @@ mod tests {
     fn nothing_is_left_of_an_export_that_fails() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out");
-        let mut exporter = Exporter::directory(&output, false).unwrap();
+        let mut exporter = Exporter::directory(&output, &stage(&output), false).unwrap();
         let error = exporter.entry(&file("f", "abc"), &mut b"ab".as_slice()).unwrap_err();
         assert_eq!(error.to_string(), "content of `f` ended after 2 of 3 bytes");
         drop(exporter);
@@ -427,7 +426,7 @@ mod tests {
     fn an_entry_behind_a_link_of_the_export_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
-        let mut exporter = Exporter::directory(&folder.path().join("out"), false).unwrap();
+        let mut exporter = Exporter::directory(&folder.path().join("out"), &folder.path().join("stage"), false).unwrap();
         exporter.entry(&entry("l", EntryKind::Link, 0o777, 0, outside.path().to_str()), &mut io::empty()).unwrap();
         assert!(exporter.entry(&file("l/f", ""), &mut io::empty()).is_err());
         assert_eq!(names(outside.path()), Vec::<String>::new());
@@ -438,16 +437,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out");
         fs::create_dir_all(output.join("old")).unwrap();
-        assert!(matches!(Exporter::single(&output, false), Err(ExportError::Exists { .. })));
-        assert!(matches!(Exporter::single(&output, true), Err(ExportError::IsFolder { .. })));
+        assert!(matches!(Exporter::single(&output, &stage(&output), false), Err(ExportError::Exists { .. })));
+        assert!(matches!(Exporter::single(&output, &stage(&output), true), Err(ExportError::IsFolder { .. })));
         fs::remove_dir_all(&output).unwrap();
         fs::write(&output, "old").unwrap();
-        let mut exporter = Exporter::single(&output, true).unwrap();
+        let mut exporter = Exporter::single(&output, &stage(&output), true).unwrap();
         exporter.entry(&file("any/name", "new"), &mut b"new".as_slice()).unwrap();
         assert!(matches!(exporter.entry(&file("two", ""), &mut io::empty()), Err(ExportError::NotSingle { .. })));
         exporter.finish().unwrap();
         assert_eq!(fs::read(&output).unwrap(), b"new");
-        let exporter = Exporter::directory(&output, true).unwrap();
+        let exporter = Exporter::directory(&output, &stage(&output), true).unwrap();
         exporter.finish().unwrap();
         assert_eq!((names(folder.path()), names(&output)), (vec!["out".to_owned()], Vec::new()));
     }
@@ -459,7 +458,7 @@ mod tests {
         fs::create_dir_all(output.join("d")).unwrap();
         fs::write(output.join("d/f"), "old").unwrap();
         let export = || {
-            let mut exporter = Exporter::directory(&output, true).unwrap();
+            let mut exporter = Exporter::directory(&output, &stage(&output), true).unwrap();
             exporter.entry(&file("d/f", "new"), &mut b"new".as_slice()).unwrap();
             exporter.entry(&file("more", ""), &mut io::empty()).unwrap();
             exporter.finish()

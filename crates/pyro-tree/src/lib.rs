@@ -9,6 +9,7 @@ mod diff;
 mod entry;
 mod export;
 mod files;
+mod given;
 mod landing;
 mod manifest;
 mod patch;
@@ -19,8 +20,10 @@ pub use beneath::Sparse;
 pub use diff::{Change, Content, DiffEntry, DiffLimits, DiffReport, Difference, Side, render};
 pub use entry::{Entry, EntryKind, MODE_MASK};
 pub use export::{ExportError, ExportReport, Exporter};
+pub use given::{Event, Given, GivenChange, GivenEntry, kept_at};
 pub use landing::{
-    Hazard, LandingError, Plan, Receipt, Recovered, Repositories, Undone, Verdict, VerdictKind, hazards, is_git, land, plan, recover, undo,
+    Hazard, LandingError, Plan, Receipt, Recovered, Repositories, Strangers, Undone, Verdict, VerdictKind, hazards, is_git, land, plan,
+    recover, undo,
 };
 pub use manifest::{Manifest, ManifestEntry, ManifestError};
 pub use patch::{Edit, FilePatch, FileState, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, SyntaxProblem, parse};

@@ -103,6 +103,13 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct Line {
     path: TreePath,
+    #[serde(flatten)]
+    entry: StoredEntry,
+}
+
+/// An entry as files have it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredEntry {
     kind: EntryKind,
     mode: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -113,8 +120,72 @@ struct Line {
     link_target: Option<Vec<u8>>,
 }
 
+impl StoredEntry {
+    /// Returns the entry; `None` when its digest is none.
+    pub(crate) fn entry(self) -> Option<ManifestEntry> {
+        let Self { kind, mode, size_bytes, sha256, link_target } = self;
+        let digest = match sha256 {
+            None => None,
+            Some(text) => Some(digest_from_hex(&text)?),
+        };
+        Some(ManifestEntry { kind, mode, size_bytes, digest, link_target })
+    }
+}
+
+impl From<&ManifestEntry> for StoredEntry {
+    fn from(entry: &ManifestEntry) -> Self {
+        Self {
+            kind: entry.kind,
+            mode: entry.mode,
+            size_bytes: entry.size_bytes,
+            sha256: entry.digest.map(|digest| files::hex(&digest)),
+            link_target: entry.link_target.clone(),
+        }
+    }
+}
+
 const fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// Reads a file of lines, each of them whole and none too long.
+pub(crate) struct Lines {
+    reader: BufReader<fs_err::File>,
+    path: PathBuf,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl Lines {
+    /// Opens a file; `None` when there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, ManifestError> {
+        match fs_err::File::open(path) {
+            Ok(file) => Ok(Some(Self { reader: BufReader::new(file), path: path.into(), line: Vec::new(), number: 0 })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ManifestError::Read { path: path.into(), source }),
+        }
+    }
+
+    /// Reads the next line; `None` at the end.
+    pub(crate) fn next<'l, T: Deserialize<'l>>(&'l mut self) -> Result<Option<T>, ManifestError> {
+        self.line.clear();
+        self.number += 1;
+        let mut limited = (&mut self.reader).take(LINE_MAX_BYTES);
+        limited.read_until(b'\n', &mut self.line).map_err(|source| ManifestError::Read { path: self.path.clone(), source })?;
+        match self.line.pop() {
+            None => return Ok(None),
+            Some(b'\n') => {}
+            Some(_) => return Err(self.damaged(None)),
+        }
+        let (path, line) = (&self.path, self.number);
+        let damaged = |source| ManifestError::Damaged { path: path.clone(), line, source: Some(source) };
+        serde_json::from_slice(&self.line).map(Some).map_err(damaged)
+    }
+
+    /// Makes the error of a line that cannot be what it is.
+    pub(crate) fn damaged(&self, source: Option<serde_json::Error>) -> ManifestError {
+        ManifestError::Damaged { path: self.path.clone(), line: self.number, source }
+    }
 }
 
 impl Manifest {
@@ -157,46 +228,18 @@ impl Manifest {
     /// # Errors
     /// The file cannot be read, is damaged, or a newer version wrote it.
     pub fn load(path: &Path) -> Result<Option<Self>, ManifestError> {
-        let file = match fs_err::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ManifestError::Read { path: path.into(), source }),
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        let mut number = 0_u64;
-        let mut next = |line: &mut Vec<u8>, number: &mut u64| -> Result<bool, ManifestError> {
-            line.clear();
-            *number += 1;
-            let mut limited = (&mut reader).take(LINE_MAX_BYTES);
-            limited.read_until(b'\n', line).map_err(|source| ManifestError::Read { path: path.into(), source })?;
-            match line.pop() {
-                None => Ok(false),
-                Some(b'\n') => Ok(true),
-                Some(_) => Err(ManifestError::Damaged { path: path.into(), line: *number, source: None }),
-            }
-        };
-        let damaged = |line, source| ManifestError::Damaged { path: path.into(), line, source };
-        if !next(&mut line, &mut number)? {
-            return Err(damaged(number, None));
-        }
-        let head: Head = serde_json::from_slice(&line).map_err(|source| damaged(number, Some(source)))?;
+        let Some(mut lines) = Lines::open(path)? else { return Ok(None) };
+        let Some(head) = lines.next::<Head>()? else { return Err(lines.damaged(None)) };
         if head.format != FORMAT {
             return Err(ManifestError::Newer { path: path.into(), format: head.format });
         }
         let mut manifest = Self::new();
-        while next(&mut line, &mut number)? {
-            let parsed: Line = serde_json::from_slice(&line).map_err(|source| damaged(number, Some(source)))?;
-            let digest = match parsed.sha256 {
-                None => None,
-                Some(text) => Some(digest_from_hex(&text).ok_or_else(|| damaged(number, None))?),
-            };
-            let Line { path, kind, mode, size_bytes, link_target, .. } = parsed;
-            manifest.insert(path, ManifestEntry { kind, mode, size_bytes, digest, link_target });
+        while let Some(Line { path, entry }) = lines.next()? {
+            manifest.insert(path, entry.entry().ok_or_else(|| lines.damaged(None))?);
         }
         // A file cut at the end of a line parses, and would let a landing take what is missing for new.
         if u64::try_from(manifest.len()) != Ok(head.entries) {
-            return Err(damaged(number, None));
+            return Err(lines.damaged(None));
         }
         Ok(Some(manifest))
     }
@@ -212,14 +255,7 @@ impl Manifest {
             serde_json::to_writer(&mut writer, &head)?;
             writer.write_all(b"\n")?;
             for (path, entry) in self.iter() {
-                let line = Line {
-                    path: path.clone(),
-                    kind: entry.kind,
-                    mode: entry.mode,
-                    size_bytes: entry.size_bytes,
-                    sha256: entry.digest.map(|digest| files::hex(&digest)),
-                    link_target: entry.link_target.clone(),
-                };
+                let line = Line { path: path.clone(), entry: entry.into() };
                 serde_json::to_writer(&mut writer, &line)?;
                 writer.write_all(b"\n")?;
             }

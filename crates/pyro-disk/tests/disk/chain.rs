@@ -1,5 +1,6 @@
 //! Chains of overlays that QEMU wrote, read back against what was written.
 
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -88,10 +89,18 @@ proptest! {
         }
         let output = folder.path().join("out.raw");
         let mut told = (0, 0);
-        disk.export_raw(&output, &mut |done, total| told = (done, total)).unwrap();
+        let tell = &mut |done, total| {
+            told = (done, total);
+            ControlFlow::Continue(())
+        };
+        prop_assert!(disk.export_raw(&output, &aside(&output), tell).unwrap());
         prop_assert!(std::fs::read(&output).unwrap() == expected);
         prop_assert_eq!(told, (SIZE, SIZE));
     }
+}
+
+fn aside(output: &Path) -> PathBuf {
+    output.with_file_name(".aside")
 }
 
 #[test]
@@ -99,17 +108,19 @@ fn export_is_sparse_private_and_leaves_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let (base, _) = base(folder.path());
     let output = folder.path().join("out.raw");
-    std::fs::write(&output, "what was there").unwrap();
-    Disk::open(&[overlay(folder.path(), 0), base]).unwrap().export_raw(&output, &mut |_, _| {}).unwrap();
+    let disk = Disk::open(&[overlay(folder.path(), 0), base]).unwrap();
+    assert!(!disk.export_raw(&output, &aside(&output), &mut |_, _| ControlFlow::Break(())).unwrap());
+    assert!(disk.export_raw(&output, &aside(&output), &mut |_, _| ControlFlow::Continue(())).unwrap());
     let metadata = std::fs::metadata(&output).unwrap();
     assert_eq!((metadata.len(), metadata.mode() & 0o777), (SIZE, 0o600));
     assert!(metadata.blocks() * 512 < MIB, "{} blocks", metadata.blocks());
     let mut names: Vec<PathBuf> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     assert_eq!(names, ["0.qcow2", "base.raw", "out.raw"].map(|name| folder.path().join(name)));
-    let error =
-        Disk::open(&[raw(&folder.path().join("base.raw"))]).unwrap().export_raw(&folder.path().join("no/out"), &mut |_, _| {}).unwrap_err();
-    assert!(matches!(error, DiskError::Io { operation: "write", .. }));
+    for output in [output, folder.path().join("no/out")] {
+        let error = disk.export_raw(&output, &aside(&output), &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, DiskError::Io { operation: "write", .. }), "{} is there, or cannot be", output.display());
+    }
 }
 
 #[test]

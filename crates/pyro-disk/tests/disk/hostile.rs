@@ -117,7 +117,8 @@ proptest! {
         let base = raw(image);
         let top = Layer { path: overlay, format: LayerFormat::Qcow2, size_bytes: base.size_bytes };
         if let Ok(disk) = Disk::open(&[top, base]) {
-            let _ = disk.export_raw(&folder.path().join("out.raw"), &mut |_, _| {});
+            let _ = disk.export_raw(&folder.path().join("out.raw"), &folder.path().join("aside"), &mut |_, _| ControlFlow::Continue(()));
+            let _ = std::fs::remove_file(folder.path().join("out.raw"));
             if let Ok(tree) = Tree::open(disk, b"tree") {
                 look(&tree, &open(image));
             }

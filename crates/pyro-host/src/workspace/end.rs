@@ -144,12 +144,14 @@ impl Supervisor {
             Some(id) => lock(&self.registry).workspace(id).ok().filter(|workspace| workspace.machine.as_ref() == Some(&self.record.id)),
             None => None,
         };
+        // What would put the host's files right must not go with the workspace.
+        let is_applying = |id| pyro_store::is_applying(&self.arguments.dirs, id).unwrap_or(true);
         let delete = match (reason, &workspace) {
             (EndReason::Deleted, _) => true,
             (_, Some(workspace)) => {
                 workspace.one_shot
                     || workspace.state == WorkspaceState::Deleting
-                    || (*reason == EndReason::Expired && workspace.on_expire == OnExpire::Delete)
+                    || (*reason == EndReason::Expired && workspace.on_expire == OnExpire::Delete && !is_applying(&workspace.id))
             }
             (_, None) => false,
         };

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactType, operation::operation};
-use crate::text::{PatchText, SnapshotReference, WorkspacePath, WorkspaceReference};
+use crate::text::{DiffReference, PatchText, WorkspacePath, WorkspaceReference};
 
 /// Something of a source that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -147,11 +147,15 @@ pub struct Diff {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub stat: bool,
-    /// Snapshot to compare with, instead of the baseline
+    /// Compare with a snapshot instead of the baseline, or with `host`: what the host last provided, by its seed and later pushes
     #[serde(default)]
     #[schemars(extend("x-pyro-profile" = "full"))]
     #[cfg_attr(feature = "cli", arg(long, value_name = "SNAPSHOT"))]
-    pub against: Option<SnapshotReference>,
+    pub against: Option<DiffReference>,
+    /// Include new files that the seed's ignore rules exclude
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub include_ignored: bool,
 }
 
 /// How much has changed.
@@ -207,7 +211,7 @@ pub struct DiffItem {
 pub struct DiffAnswer {
     /// Id of the workspace
     pub workspace_id: String,
-    /// What it was compared with: `baseline` or a snapshot
+    /// What it was compared with: `baseline`, `host` or a snapshot
     pub against: String,
     /// Whether anything is different
     pub changed: bool,
@@ -219,6 +223,8 @@ pub struct DiffAnswer {
     pub patch: Option<PatchText>,
     /// Whether parts were left out of the patch because it would have been too large; entries has all
     pub truncated: bool,
+    /// New files and links excluded by the seed's ignore rules
+    pub ignored_count: u64,
 }
 
 /// Copy a file or a folder of a workspace to the host
@@ -283,14 +289,18 @@ pub struct Apply {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub dry_run: bool,
-    /// Overwrite files that were changed on the host, too
+    /// Overwrite files that were changed on the host as well; with `undo`, also files changed since the apply
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long))]
     pub force: bool,
     /// Take the last one back: files become what they were before it
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, conflicts_with_all = ["to", "dry_run", "force"]))]
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with_all = ["to", "dry_run", "include_ignored"]))]
     pub undo: bool,
+    /// Include new files that the seed's ignore rules exclude
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub include_ignored: bool,
 }
 
 /// What bringing a file home means.
@@ -334,6 +344,8 @@ pub struct ApplyAnswer {
     pub files: Vec<AppliedFile>,
     /// Files to look at before anything on the host runs them
     pub hazards: Vec<AppliedHazard>,
+    /// New files and links excluded by the seed's ignore rules
+    pub ignored_count: u64,
 }
 
 operation!(SyncPush => SyncPushAnswer, "workspace_sync_push", cli: ["workspace", "sync", "push"], python: Some("push_workspace_sync"),

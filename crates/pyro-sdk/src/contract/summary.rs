@@ -16,6 +16,10 @@ pub struct Summary {
     /// Workspace: its name, its id, or the beginning of its id
     #[cfg_attr(feature = "cli", arg(value_name = "WORKSPACE"))]
     pub workspace: WorkspaceReference,
+    /// Include new files that the seed's ignore rules exclude
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub include_ignored: bool,
 }
 
 /// What was done in a workspace.
@@ -57,6 +61,8 @@ pub struct SummaryAnswer {
     pub diff: DiffSummary,
     /// The differences, at most 50, by path
     pub entries: Vec<DiffItem>,
+    /// New files and links excluded by the seed's ignore rules
+    pub ignored_count: u64,
     /// The same as text, in Markdown
     pub markdown: String,
 }

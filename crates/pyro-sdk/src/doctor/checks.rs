@@ -30,7 +30,7 @@ fn check(name: &str, status: CheckStatus, detail: impl Into<String>, fix: Option
     Check { name: name.to_owned(), status, detail: detail.into(), fix: fix.map(ToOwned::to_owned) }
 }
 
-fn ok(name: &str, detail: impl Into<String>) -> Check {
+pub(super) fn ok(name: &str, detail: impl Into<String>) -> Check {
     check(name, CheckStatus::Ok, detail, None)
 }
 

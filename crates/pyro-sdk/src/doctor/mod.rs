@@ -50,6 +50,7 @@ impl Pyro {
             checks.push(check);
             checks.extend(checks::host(pyro.dirs()));
             checks.push(checks::machines(&orphans));
+            checks.push(check_applied(&pyro.stuck(registry)?));
             let readiness = pyro.readiness(environment.as_ref(), accelerator.as_deref());
             checks.push(check_readiness(request.environment, environment.as_ref(), readiness));
             Ok(DoctorAnswer {
@@ -62,6 +63,12 @@ impl Pyro {
             })
         })
         .await
+    }
+
+    /// Returns the workspaces whose changes are half applied to files of the host and could not be rolled back.
+    fn stuck(&self, registry: &pyro_store::Registry) -> Result<Vec<String>> {
+        let stuck = pyro_store::cut_off(self.dirs())?.into_iter().filter(|found| found.stuck);
+        Ok(stuck.filter_map(|found| registry.workspace(&found.workspace).ok()).map(|record| record.display_name().to_owned()).collect())
     }
 
     fn check_accelerator(&self, registry: &pyro_store::Registry) -> Result<(Option<String>, Check)> {
@@ -110,6 +117,17 @@ impl Pyro {
     }
 }
 
+fn check_applied(stuck: &[String]) -> Check {
+    const NAME: &str = "applied changes";
+    let Some(first) = stuck.first() else { return checks::ok(NAME, "none is half done") };
+    let detail = format!(
+        "an interrupted apply of {} could not be rolled back, because its files were changed since",
+        stuck.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    let fix = format!("pyro workspace apply {first} --undo --force");
+    Check { name: NAME.to_owned(), status: CheckStatus::Warn, detail, fix: Some(fix) }
+}
+
 fn check_readiness(name: EnvironmentName, environment: Option<&Environment>, readiness: Readiness) -> Check {
     let (status, detail) = match (readiness, environment) {
         (Readiness::Warm, _) => (CheckStatus::Ok, format!("`{name}` is warm: a workspace takes a fraction of a second")),
@@ -126,6 +144,14 @@ fn check_readiness(name: EnvironmentName, environment: Option<&Environment>, rea
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_half_done_apply_is_named_with_what_rolls_it_back() {
+        assert_eq!(check_applied(&[]).status, CheckStatus::Ok);
+        let check = check_applied(&["api".to_owned(), "web".to_owned()]);
+        assert!(check.status == CheckStatus::Warn && check.detail.contains("`api`, `web`"), "{}", check.detail);
+        assert_eq!(check.fix.as_deref(), Some("pyro workspace apply api --undo --force"));
+    }
 
     #[test]
     fn what_is_not_warm_is_mended_by_prepare() {

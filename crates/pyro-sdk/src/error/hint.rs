@@ -18,6 +18,13 @@ impl Error {
             Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some(format!("give a number from {} to {}", error.minimum, error.maximum))
             }
+            Problem::CutOff { workspace, .. } => Some(format!(
+                "restore the files anyway, over later changes of theirs, with `pyro workspace apply {workspace} --undo --force`"
+            )),
+            Problem::UndoConflict { workspace, .. } => Some(format!(
+                "restore all files, over what changed since, with `pyro workspace apply {workspace} --undo --force`"
+            )),
+            Problem::Interrupted { .. } => Some("run it again when you want to".to_owned()),
             Problem::NoHome => Some("set `PYRO_HOME` to a folder of your own".to_owned()),
             Problem::NoBinary => Some("install `pyro`, or set `PYRO_BINARY` to its path".to_owned()),
             Problem::NoQemu { setting: Some(setting), .. } => {
@@ -108,6 +115,10 @@ impl Error {
             }
             Problem::NotRunning { workspace, state: "stopped" } => Some(format!("start it with `pyro workspace start {workspace}`")),
             Problem::NotRunning { workspace, .. } => Some(format!("see its state with `pyro workspace status {workspace}`")),
+            Problem::Store(StoreError::DataMissing { .. }) => {
+                Some("move the directory back to where it was, or mount the disk it is on".to_owned())
+            }
+            Problem::Store(StoreError::Overtaken { .. }) => Some("see its state with `pyro workspace status WORKSPACE`, then try again".to_owned()),
             Problem::Store(StoreError::NameTaken { name }) => {
                 Some(format!("choose another name, or delete the other one with `pyro workspace delete {name}`"))
             }
@@ -128,7 +139,7 @@ impl Error {
             Problem::Workspace { operation: "open a shell in", workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
                 "give a folder and a user that are in it: `pyro workspace exec {workspace} -- ls -d FOLDER`, `pyro workspace exec {workspace} -- id USER`"
             )),
-            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } => None,
+            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } | Problem::Internal { .. } => None,
             Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
             Problem::Path(WorkspacePathError::Outside { .. }) => {
                 Some("name a path below `/workspace`, absolute or relative to it; other files are read with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned())
@@ -164,10 +175,10 @@ impl Error {
             Problem::NotStopped { workspace, .. } => Some(format!(
                 "stop it with `pyro workspace stop {workspace}`, or read a running one with `pyro workspace file list {workspace}`"
             )),
-            Problem::NoSeed { workspace } => Some(format!("name a folder with `pyro workspace apply {workspace} --to HOSTDIR`")),
-            Problem::NothingToUndo { workspace } => Some(format!("see what would be brought home with `pyro workspace apply {workspace} --dry-run`")),
+            Problem::NoSeed { workspace } => Some(format!("name a directory with `pyro workspace apply {workspace} --to HOSTDIR`")),
+            Problem::NothingToUndo { workspace } => Some(format!("see what an apply would change with `pyro workspace apply {workspace} --dry-run`")),
             Problem::ApplyConflict { workspace, .. } => Some(format!(
-                "see every verdict with `pyro workspace apply {workspace} --dry-run`, overwrite the host's files with `--force`"
+                "see every verdict with `pyro workspace apply {workspace} --dry-run`; overwrite the host's files with `--force`"
             )),
             Problem::Store(StoreError::SnapshotNotFound { workspace, .. }) => {
                 let workspace = self.workspace.as_ref().unwrap_or(workspace);

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeSet, io, ops::ControlFlow, path::Path};
 
+use rustix::fs::Mode;
+
 use super::{
     LandingError, PATHS_SHOWN, Plan, Receipt, VerdictKind, host,
     journal::{FolderTime, Journal, JournalError, JournalStep, State, copy_name},
     plan::Step,
-    restore, top,
+    restore::{self, Strangers},
+    top,
 };
 use crate::{
-    beneath::{Beneath, Look, Shape},
+    beneath::{Beneath, Look, Owner, Shape},
     diff::Content,
     entry::EntryKind,
     files,
@@ -40,13 +43,15 @@ pub(super) fn journal_error(path: &Path) -> impl Fn(JournalError) -> LandingErro
     move |source| LandingError::Journal { path: path.clone(), source }
 }
 
-/// Lands a plan, all of it or nothing. `journal` is a folder that is made when it is missing and will hold what `undo` needs.
+/// Lands a plan, all of it or nothing. `journal` is a folder that is made when it is missing and will hold what `undo` needs. `is_wanted`
+/// is asked until the first change of something that is there: before it a landing can be called off at no cost, and after it the end is
+/// nearer than the beginning.
 ///
 /// # Errors
-/// There are conflicts and `force` is not set, or ones that cannot be forced; the host changed meanwhile; something cannot be written.
-/// The host is then as it was.
-pub fn land(plan: Plan<'_>, journal: &Path, force: bool) -> Result<Receipt, LandingError> {
-    match land_observed(&plan, journal, force, &mut || ControlFlow::Continue(())) {
+/// There are conflicts and `force` is not set, or ones that cannot be forced; the host changed meanwhile; something cannot be written; it is
+/// not wanted any more. The host is then as it was.
+pub fn land(plan: Plan<'_>, journal: &Path, force: bool, is_wanted: &dyn Fn() -> bool) -> Result<Receipt, LandingError> {
+    match land_observed(&plan, journal, force, is_wanted, &mut || ControlFlow::Continue(())) {
         Ok(receipt) => Ok(receipt),
         Err(Halt::Failed(error)) => Err(error),
         // Nobody breaks off here; if somebody did, it would be as after a crash.
@@ -54,15 +59,26 @@ pub fn land(plan: Plan<'_>, journal: &Path, force: bool) -> Result<Receipt, Land
     }
 }
 
-pub(super) fn land_observed(plan: &Plan<'_>, folder: &Path, force: bool, crash: Checkpoint<'_>) -> Result<Receipt, Halt> {
+pub(super) fn land_observed(
+    plan: &Plan<'_>,
+    folder: &Path,
+    force: bool,
+    is_wanted: &dyn Fn() -> bool,
+    crash: Checkpoint<'_>,
+) -> Result<Receipt, Halt> {
     let blocking = plan.files.iter().filter(|file| file.verdict == VerdictKind::Conflict && !(force && file.forceable));
     let paths: Vec<String> = blocking.map(|file| format!("`{}` {}", file.path, file.reason.as_deref().unwrap_or_default())).collect();
     if !paths.is_empty() {
         let count = paths.len();
         return Err(LandingError::Conflicts { count, paths: paths.into_iter().take(PATHS_SHOWN).collect() }.into());
     }
-    let mut journal = prepare(plan, folder)?;
-    let failed = match perform(plan, &journal, crash) {
+    let mut journal = prepare(plan, folder, is_wanted).inspect_err(|error| {
+        // Copies without a journal mean nothing; a journal that was there is another landing's.
+        if matches!(error, LandingError::CalledOff) {
+            drop(Journal::clear(folder));
+        }
+    })?;
+    let failed = match perform(plan, &journal, is_wanted, crash) {
         Ok(()) => match journal.enter(State::Landed, folder) {
             Ok(()) => {
                 // What is left is an empty folder, which `recover` removes if this fails.
@@ -74,7 +90,7 @@ pub(super) fn land_observed(plan: &Plan<'_>, folder: &Path, force: bool, crash: 
         Err(Halt::Crashed) => return Err(Halt::Crashed),
         Err(Halt::Failed(error)) => error,
     };
-    match restore::bring_back(&mut journal, folder, &mut || ControlFlow::Continue(())) {
+    match restore::bring_back(&mut journal, folder, Strangers::Kept, &mut || ControlFlow::Continue(())) {
         Ok(_) => {
             drop(Journal::clear(folder));
             Err(failed.into())
@@ -101,7 +117,7 @@ fn receipt(plan: &Plan<'_>) -> Receipt {
 }
 
 /// Copies what will be replaced and writes the journal.
-fn prepare(plan: &Plan<'_>, folder: &Path) -> Result<Journal, LandingError> {
+fn prepare(plan: &Plan<'_>, folder: &Path, is_wanted: &dyn Fn() -> bool) -> Result<Journal, LandingError> {
     let failed = journal_error(folder);
     let io_failed = |error: io::Error| failed(error.into());
     fs_err::create_dir_all(folder).map_err(io_failed)?;
@@ -113,6 +129,7 @@ fn prepare(plan: &Plan<'_>, folder: &Path) -> Result<Journal, LandingError> {
     let mut folders: BTreeSet<Option<TreePath>> = BTreeSet::from([None]);
     let mut steps = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
+        wanted(is_wanted)?;
         if let Some(old @ Shape { kind: EntryKind::File, .. }) = &step.old {
             let mut content = plan.target.read(&step.path).map_err(host("read", &plan.target, &step.path))?;
             let (digest, _) = copies.make_file(&copy_name(position), 0o600, &mut content).map_err(io_failed)?;
@@ -137,15 +154,25 @@ fn prepare(plan: &Plan<'_>, folder: &Path) -> Result<Journal, LandingError> {
     Ok(journal)
 }
 
-fn perform(plan: &Plan<'_>, journal: &Journal, crash: Checkpoint<'_>) -> Result<(), Halt> {
+fn wanted(is_wanted: &dyn Fn() -> bool) -> Result<(), LandingError> {
+    if is_wanted() { Ok(()) } else { Err(LandingError::CalledOff) }
+}
+
+fn perform(plan: &Plan<'_>, journal: &Journal, is_wanted: &dyn Fn() -> bool, crash: Checkpoint<'_>) -> Result<(), Halt> {
     let target = &plan.target;
     checkpoint(crash)?;
     target.make_folder(&journal.stage, 0o700).map_err(host("make", target, &journal.stage))?;
     for (position, step) in plan.steps.iter().enumerate() {
         checkpoint(crash)?;
-        stage(target, &restore::staged(&journal.stage, position), step)?;
+        wanted(is_wanted)?;
+        let place = restore::staged(&journal.stage, position);
+        stage(target, &place, step)?;
+        if step.new.as_ref().is_some_and(|new| new.kind != EntryKind::Directory) {
+            hand_over(target, &plan.target_path, &place, step)?;
+        }
     }
     target.sync().map_err(top("sync", &plan.target_path))?;
+    wanted(is_wanted)?;
     for step in plan.steps.iter().rev() {
         let goes = step.old.as_ref().filter(|old| step.new.as_ref().is_none_or(|new| new.kind != old.kind));
         let Some(old) = goes else { continue };
@@ -167,7 +194,10 @@ fn perform(plan: &Plan<'_>, journal: &Journal, crash: Checkpoint<'_>) -> Result<
         checkpoint(crash)?;
         let replaces = step.old.as_ref().filter(|old| old.kind == new.kind);
         match (new.kind, replaces) {
-            (EntryKind::Directory, None) => target.make_folder(&step.path, new.mode).map_err(host("make", target, &step.path))?,
+            (EntryKind::Directory, None) => {
+                target.make_folder(&step.path, new.mode).map_err(host("make", target, &step.path))?;
+                hand_over(target, &plan.target_path, &step.path, step)?;
+            }
             (EntryKind::Directory, Some(_)) => {
                 target.set_folder_mode(&step.path, new.mode).map_err(host("change the mode of", target, &step.path))?;
             }
@@ -183,6 +213,34 @@ fn perform(plan: &Plan<'_>, journal: &Journal, crash: Checkpoint<'_>) -> Result<
     checkpoint(crash)?;
     target.sync().map_err(top("sync", &plan.target_path))?;
     Ok(())
+}
+
+/// Gives what was made to whose it is: what replaces something to that one's owner, and what is new to whoever has the folder around it, if
+/// this is root. Anybody else makes files of his own, in the group of a folder that passes its group on.
+fn hand_over(target: &Beneath, target_path: &Path, place: &TreePath, step: &Step<'_>) -> Result<(), LandingError> {
+    let failed = || host("change the owner of", target, &step.path);
+    if let Some(owner) = step.old.as_ref().and_then(|old| old.owner) {
+        return target.give_to(place, owner).map_err(failed());
+    }
+    // Folders that are still to be made will be given to the owner of what is around them, too.
+    let mut parent = None;
+    for above in step.path.ancestors() {
+        match target.status(&above).map_err(failed())? {
+            Some(status) => parent = Some(status),
+            None => break,
+        }
+    }
+    let parent = match parent {
+        Some(parent) => parent,
+        None => target.own_status().map_err(top("read", target_path))?,
+    };
+    let (around, user) = (Owner::of(&parent), rustix::process::geteuid());
+    let passes_on = Mode::from_raw_mode(parent.st_mode).contains(Mode::SGID);
+    match (user.is_root(), passes_on) {
+        (true, _) => target.give_to(place, around).map_err(failed()),
+        (false, true) => target.give_to(place, Owner { user: user.as_raw(), group: around.group }).map_err(failed()),
+        (false, false) => Ok(()),
+    }
 }
 
 /// Puts the content of a step beside its place.

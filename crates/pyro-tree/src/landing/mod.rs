@@ -35,7 +35,7 @@ pub use self::{
     land::land,
     plan::plan,
     repository::{Repositories, is_git},
-    restore::{recover, undo},
+    restore::{Strangers, recover, undo},
 };
 use self::{journal::JournalError, plan::Step};
 use crate::{beneath::Beneath, diff::Change, path::TreePath};
@@ -128,14 +128,16 @@ pub struct Undone {
 }
 
 /// What became of a landing that may have been interrupted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
-    /// Nothing was interrupted: there is no journal, or it had come to its end.
-    Nothing,
-    /// The landing had come so far that only its leavings had to be removed.
-    Finished,
-    /// Every path is again what it was before the landing.
-    RolledBack,
+    /// There is no journal: it was interrupted before it changed anything.
+    Absent,
+    /// It had come to its end, and can be undone.
+    Landed,
+    /// It had been undone to the end.
+    Undone,
+    /// Every path is again what it was before the landing, which it was not before this call.
+    TakenBack(Undone),
 }
 
 /// Why a landing cannot be planned, made or taken back.
@@ -153,7 +155,7 @@ pub enum LandingError {
         source: io::Error,
     },
     /// Some paths are not as the workspace knows them; nothing was changed.
-    #[error("{count} paths are in conflict, nothing was changed: {}", paths.join(", "))]
+    #[error("{count} {} in conflict, nothing was changed: {}", if *count == 1 { "file is" } else { "files are" }, paths.join(", "))]
     Conflicts {
         /// How many.
         count: usize,
@@ -181,6 +183,9 @@ pub enum LandingError {
         /// The folder.
         path: PathBuf,
     },
+    /// It was not wanted any more, before anything was changed.
+    #[error("it was called off before anything was changed")]
+    CalledOff,
     /// There is no landing to take back.
     #[error("journal `{}` holds no landing that can be taken back", path.display())]
     NothingToUndo {
@@ -207,7 +212,7 @@ impl LandingError {
             Self::Conflicts { .. } | Self::Changed { .. } => ErrorKind::Conflict,
             Self::Journal { source, .. } => source.kind(),
             Self::JournalTaken { .. } => ErrorKind::AlreadyExists,
-            Self::NothingToUndo { .. } => ErrorKind::WrongState,
+            Self::NothingToUndo { .. } | Self::CalledOff => ErrorKind::WrongState,
             Self::Stuck { source, .. } => source.kind(),
         }
     }

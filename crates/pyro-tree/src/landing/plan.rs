@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -18,7 +18,6 @@ use crate::{
     diff::{Change, Content, Difference, Side},
     entry::EntryKind,
     files,
-    manifest::Manifest,
     path::TreePath,
 };
 
@@ -34,23 +33,32 @@ pub(super) struct Step<'a> {
 
 /// Works out what landing `differences` in `target` would do.
 ///
-/// With a manifest the host is compared with what was seeded, without one with what the differences say was there before.
+/// The host is compared with what the differences say was there before. What came from `elsewhere`, another place of the host than the
+/// target, is no change of the target's own: it is a conflict unless it is there already.
 ///
 /// # Errors
 /// The target cannot be read.
-pub fn plan<'a>(target: &Path, differences: &'a [Difference], manifest: Option<&Manifest>) -> Result<Plan<'a>, LandingError> {
+pub fn plan<'a>(
+    target: &Path,
+    differences: &'a [Difference],
+    elsewhere: &dyn Fn(&TreePath) -> Option<PathBuf>,
+) -> Result<Plan<'a>, LandingError> {
     let target_path = std::fs::canonicalize(target).map_err(top("open", target))?;
     let beneath = Beneath::open(&target_path).map_err(top("open", target))?;
     let by_path: BTreeMap<&TreePath, &Difference> = differences.iter().map(|difference| (&difference.path, difference)).collect();
     let folds = clash::folds(&beneath).map_err(top("read", target))?;
     let clashes = if folds { clash::clashes(by_path.keys().copied()) } else { std::collections::HashMap::new() };
     let guard = guard(&beneath, &target_path, differences)?;
-    let mut planner = Planner { target: &beneath, by_path: &by_path, manifest, files: Vec::new(), steps: BTreeMap::new() };
+    let mut planner = Planner { target: &beneath, by_path: &by_path, files: Vec::new(), steps: BTreeMap::new() };
     for (path, difference) in &by_path {
         let judged = match clashes.get(path) {
             _ if is_git(path.as_bytes()) => Judged::left_out(IN_GIT),
             Some(other) => Judged::never(format!("differs from `{other}` in case only, which the host's file system takes for one")),
             None => planner.judge(difference)?,
+        };
+        let judged = match elsewhere(path) {
+            Some(from) if judged.step.is_some() => judged.conflict(format!("came from `{}`, not from here", from.display())),
+            Some(_) | None => judged,
         };
         let refused = difference.after.is_some() && judged.verdict != VerdictKind::AlreadyThere && guard.refuses(path);
         let judged = if refused { Judged::left_out(EMBEDDED) } else { judged };
@@ -125,6 +133,10 @@ impl<'a> Judged<'a> {
         Self { verdict: VerdictKind::LeftOut, reason: Some(reason.to_owned()), step: None }
     }
 
+    fn conflict(self, reason: String) -> Self {
+        Self { verdict: VerdictKind::Conflict, reason: Some(reason), ..self }
+    }
+
     const fn there() -> Self {
         Self { verdict: VerdictKind::AlreadyThere, reason: None, step: None }
     }
@@ -146,9 +158,17 @@ enum Base {
 struct Planner<'p, 'a> {
     target: &'p Beneath,
     by_path: &'p BTreeMap<&'a TreePath, &'a Difference>,
-    manifest: Option<&'p Manifest>,
     files: Vec<Verdict>,
     steps: BTreeMap<TreePath, Step<'a>>,
+}
+
+/// Returns what the host gave.
+fn base(difference: &Difference) -> io::Result<Base> {
+    match &difference.before {
+        None => Ok(Base::Absent),
+        Some(Side { content: Content::TooLarge, .. }) => Ok(Base::Unknown),
+        Some(side) => shape(side).map(Base::Known),
+    }
 }
 
 impl<'a> Planner<'_, 'a> {
@@ -183,7 +203,7 @@ impl<'a> Planner<'_, 'a> {
             Look::BehindLink => return Ok(Judged::never("lies behind a link of the host".to_owned())),
             Look::Other => return Ok(Judged::never("is a device, FIFO or socket on the host".to_owned())),
         };
-        let base = self.base(difference).map_err(host("read the old content of", self.target, path))?;
+        let base = base(difference).map_err(host("read the old content of", self.target, path))?;
         let step = |old: Option<Shape>, new: Option<Shape>| {
             let content = new.as_ref().and(difference.after.as_ref()).map(|side| &side.content);
             Step { path: path.clone(), old, new, content }
@@ -227,29 +247,6 @@ impl<'a> Planner<'_, 'a> {
             return Ok(Judged::never(format!("is a folder on the host that holds `{name}`, which would be lost")));
         }
         Ok(Judged::of(reason, step(Some(found), Some(new))))
-    }
-
-    fn base(&self, difference: &Difference) -> io::Result<Base> {
-        let Some(manifest) = self.manifest else {
-            return match &difference.before {
-                None => Ok(Base::Absent),
-                Some(Side { content: Content::TooLarge, .. }) => Ok(Base::Unknown),
-                Some(side) => shape(side).map(Base::Known),
-            };
-        };
-        Ok(match manifest.get(&difference.path) {
-            None => Base::Absent,
-            Some(entry) if entry.kind == EntryKind::File && entry.digest.is_none() => Base::Unknown,
-            Some(entry) => Base::Known(Shape {
-                kind: entry.kind,
-                mode: entry.mode & 0o777,
-                size_bytes: entry.size_bytes,
-                mtime_seconds: 0,
-                mtime_nanoseconds: 0,
-                digest: entry.digest,
-                link_target: entry.link_target.clone(),
-            }),
-        })
     }
 
     /// Returns whether what is no folder above `path` goes with this landing.
@@ -297,6 +294,7 @@ impl<'a> Planner<'_, 'a> {
                 mtime_nanoseconds: 0,
                 digest: None,
                 link_target: None,
+                owner: None,
             };
             self.steps.insert(path.clone(), Step { path, old: None, new: Some(new), content: None });
         }
@@ -328,5 +326,6 @@ fn shape(side: &Side) -> io::Result<Shape> {
         mtime_nanoseconds: 0,
         digest,
         link_target,
+        owner: None,
     })
 }

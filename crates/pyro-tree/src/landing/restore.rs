@@ -1,6 +1,7 @@
 //! The way back: brings every path of a journal to what it was, however far the landing had come.
 //!
-//! Each path is looked at first. If one is neither what it was nor what it became, somebody else has changed it, and nothing is touched.
+//! Each path is looked at first. If one is neither what it was nor what it became, somebody else has changed it, and nothing is touched,
+//! unless the caller insists: what others made of it since is then lost.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -16,42 +17,59 @@ use crate::{
     path::TreePath,
 };
 
-/// Takes a landing back: every path is again what it was, to the byte, with its mode and the time of its last change.
-///
-/// # Errors
-/// There is no landing in `journal`, or a path was changed since; nothing is then touched.
-pub fn undo(journal: &Path) -> Result<Undone, LandingError> {
-    settle(undo_observed(journal, &mut || ControlFlow::Continue(())), journal)
+/// What becomes of a path that somebody else has changed since the landing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// Nothing at all is touched.
+    Kept,
+    /// It becomes what it was before the landing, too.
+    Overwritten,
 }
 
-pub(super) fn undo_observed(folder: &Path, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
+/// Takes a landing back: every path is again what it was, to the byte, with its owner, its mode and the time of its last change.
+///
+/// # Errors
+/// There is no landing in `journal`, or a path was changed since and is to be kept; nothing is then touched.
+pub fn undo(journal: &Path, strangers: Strangers) -> Result<Undone, LandingError> {
+    settle(undo_observed(journal, strangers, &mut || ControlFlow::Continue(())), journal)
+}
+
+pub(super) fn undo_observed(folder: &Path, strangers: Strangers, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
     let loaded = Journal::load(folder).map_err(journal_error(folder))?;
     let Some(mut journal) = loaded.filter(|journal| journal.state == State::Landed) else {
         return Err(LandingError::NothingToUndo { path: folder.into() }.into());
     };
     let target = Beneath::open(&journal.target()).map_err(top("open", &journal.target()))?;
-    conflicts(&target, &journal, |step, look| is(look, step.new.as_ref()) || step.new.is_none() && is_folder(look, step.old.as_ref()))?;
+    if strangers == Strangers::Kept {
+        conflicts(&target, &journal, |step, look| is(look, step.new.as_ref()) || step.new.is_none() && is_folder(look, step.old.as_ref()))?;
+    }
     journal.enter(State::Undoing, folder).map_err(journal_error(folder))?;
-    bring_back(&mut journal, folder, crash)
+    bring_back(&mut journal, folder, strangers, crash)
 }
 
-/// Puts right what a crash interrupted: a landing that did not come to its end is taken back.
+/// Puts right what a crash interrupted: a landing or an undo that did not come to its end is taken back to before the landing.
 ///
 /// # Errors
-/// A path was changed by somebody else in between; nothing is then touched.
-pub fn recover(journal: &Path) -> Result<Recovered, LandingError> {
-    settle(recover_observed(journal, &mut || ControlFlow::Continue(())), journal)
+/// A path was changed by somebody else in between and is to be kept; nothing is then touched.
+pub fn recover(journal: &Path, strangers: Strangers) -> Result<Recovered, LandingError> {
+    settle(recover_observed(journal, strangers, &mut || ControlFlow::Continue(())), journal)
 }
 
-pub(super) fn recover_observed(folder: &Path, crash: Checkpoint<'_>) -> Result<Recovered, Halt> {
-    let Some(mut journal) = Journal::load(folder).map_err(journal_error(folder))? else { return Ok(Recovered::Nothing) };
-    if matches!(journal.state, State::Landing | State::Undoing) {
-        bring_back(&mut journal, folder, crash)?;
-        return Ok(Recovered::RolledBack);
+pub(super) fn recover_observed(folder: &Path, strangers: Strangers, crash: Checkpoint<'_>) -> Result<Recovered, Halt> {
+    let Some(mut journal) = Journal::load(folder).map_err(journal_error(folder))? else { return Ok(Recovered::Absent) };
+    match journal.state {
+        State::Landing | State::Undoing => {
+            let undone = bring_back(&mut journal, folder, strangers, crash)?;
+            Ok(Recovered::TakenBack(undone))
+        }
+        State::Undone => Ok(Recovered::Undone),
+        State::Landed => {
+            // All that can be left to do is to remove a folder that is empty by now; one on a disk that is not there can wait.
+            let stage = Beneath::open(&journal.target()).map_err(top("open", &journal.target()));
+            stage.and_then(|target| remove_stage(&target, &journal.stage)).map(drop).unwrap_or_default();
+            Ok(Recovered::Landed)
+        }
     }
-    let target = Beneath::open(&journal.target()).map_err(top("open", &journal.target()))?;
-    let removed = remove_stage(&target, &journal.stage)?;
-    Ok(if removed && journal.state == State::Landed { Recovered::Finished } else { Recovered::Nothing })
 }
 
 fn settle<T>(answer: Result<T, Halt>, folder: &Path) -> Result<T, LandingError> {
@@ -79,7 +97,7 @@ fn conflicts(target: &Beneath, journal: &Journal, fits: impl Fn(&JournalStep, &L
     for step in &journal.steps {
         let look = target.look(&step.path).map_err(host("read", target, &step.path))?;
         if !fits(step, &look) {
-            paths.push(format!("`{}` was changed on the host since the landing", step.path));
+            paths.push(format!("`{}` was changed on the host since the apply", step.path));
         }
     }
     let count = paths.len();
@@ -88,14 +106,16 @@ fn conflicts(target: &Beneath, journal: &Journal, fits: impl Fn(&JournalStep, &L
 }
 
 /// Brings every path back to its old shape; it may be called again after being interrupted anywhere.
-pub(super) fn bring_back(journal: &mut Journal, folder: &Path, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
+pub(super) fn bring_back(journal: &mut Journal, folder: &Path, strangers: Strangers, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
     let target_path = journal.target();
     let target = Beneath::open(&target_path).map_err(top("open", &target_path))?;
-    conflicts(&target, journal, |step, look| {
-        // Where the kind changes, the old one goes before the new one comes. Below a folder that is still to come, nothing is.
-        let between = matches!(look, Look::Absent | Look::BehindFile);
-        is(look, step.old.as_ref()) || is(look, step.new.as_ref()) || between
-    })?;
+    if strangers == Strangers::Kept {
+        conflicts(&target, journal, |step, look| {
+            // Where the kind changes, the old one goes before the new one comes. Below a folder that is still to come, nothing is.
+            let between = matches!(look, Look::Absent | Look::BehindFile);
+            is(look, step.old.as_ref()) || is(look, step.new.as_ref()) || between
+        })?;
+    }
     checkpoint(crash)?;
     remove_stage(&target, &journal.stage)?;
     checkpoint(crash)?;
@@ -130,7 +150,10 @@ pub(super) fn bring_back(journal: &mut Journal, folder: &Path, crash: Checkpoint
         let failed = || host("bring back", &target, &step.path);
         match old.kind {
             EntryKind::Directory if is_folder(&look, Some(old)) => target.set_folder_mode(&step.path, old.mode).map_err(failed())?,
-            EntryKind::Directory => target.make_folder(&step.path, old.mode).map_err(failed())?,
+            EntryKind::Directory => {
+                target.make_folder(&step.path, old.mode).map_err(failed())?;
+                give_back(&target, &step.path, old).map_err(failed())?;
+            }
             EntryKind::Link => target.make_link(&place, old.link_target.as_deref().unwrap_or_default()).map_err(failed())?,
             EntryKind::File => {
                 let mut content = copies.read(&copy_name(position)).map_err(|error| journal_error(folder)(error.into()))?;
@@ -138,6 +161,7 @@ pub(super) fn bring_back(journal: &mut Journal, folder: &Path, crash: Checkpoint
             }
         }
         if old.kind != EntryKind::Directory {
+            give_back(&target, &place, old).map_err(failed())?;
             target.set_mtime(&place, old.mtime_seconds, old.mtime_nanoseconds).map_err(failed())?;
             checkpoint(crash)?;
             target.rename(&place, &step.path).map_err(failed())?;
@@ -151,6 +175,10 @@ pub(super) fn bring_back(journal: &mut Journal, folder: &Path, crash: Checkpoint
     checkpoint(crash)?;
     journal.enter(State::Undone, folder).map_err(journal_error(folder))?;
     Ok(undone)
+}
+
+fn give_back(target: &Beneath, place: &TreePath, old: &Shape) -> std::io::Result<()> {
+    old.owner.map_or(Ok(()), |owner| target.give_to(place, owner))
 }
 
 const fn same_time(one: &Shape, other: &Shape) -> bool {

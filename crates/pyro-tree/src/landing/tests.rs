@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
-    Content, Difference, EntryKind, Manifest, ManifestEntry, Side,
+    Content, Difference, EntryKind, Side,
     landing::{land::land_observed, restore},
 };
 
@@ -46,6 +46,11 @@ fn put(folder: &Path, name: &str, text: &str, mode: u32) {
 
 /// Kind and mode, time of the last change, content.
 type Seen = (u32, (i64, i64), Vec<u8>);
+
+/// A plan of changes that all come from the target.
+fn thought<'a>(target: &Path, differences: &'a [Difference]) -> Plan<'a> {
+    plan(target, differences, &|_| None).unwrap()
+}
 
 /// Everything below a folder.
 fn picture(folder: &Path) -> BTreeMap<PathBuf, Seen> {
@@ -130,8 +135,8 @@ fn assert_landed(target: &Path) {
     assert_eq!(found, expected);
 }
 
-fn verdicts(target: &Path, differences: &[Difference], manifest: Option<&Manifest>) -> Vec<String> {
-    let plan = plan(target, differences, manifest).unwrap();
+fn verdicts(target: &Path, differences: &[Difference]) -> Vec<String> {
+    let plan = plan(target, differences, &|_| None).unwrap();
     let shown = |file: &Verdict| {
         let reason = file.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let never = if file.verdict == VerdictKind::Conflict && !file.forceable { " for ever" } else { "" };
@@ -145,17 +150,17 @@ fn a_landing_brings_everything_home_and_undo_takes_it_back_to_the_byte() {
     let (folder, differences) = story();
     let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
     let before = picture(&target);
-    let planned = plan(&target, &differences, None).unwrap();
+    let planned = thought(&target, &differences);
     assert!(planned.files.iter().all(|file| file.verdict == VerdictKind::Clean), "{:?}", planned.files);
     assert_eq!(picture(&target), before);
-    let receipt = land(planned, &journal, false).unwrap();
+    let receipt = land(planned, &journal, false, &|| true).unwrap();
     assert_eq!(receipt, Receipt { written: 11, removed: 4, bytes_written: 16, already_there: 0 });
     assert_landed(&target);
-    assert_eq!(recover(&journal).unwrap(), Recovered::Nothing);
-    assert!(verdicts(&target, &differences, None).iter().all(|line| line.ends_with("already_there")));
-    undo(&journal).unwrap();
+    assert_eq!(recover(&journal, Strangers::Kept).unwrap(), Recovered::Landed);
+    assert!(verdicts(&target, &differences).iter().all(|line| line.ends_with("already_there")));
+    undo(&journal, Strangers::Kept).unwrap();
     assert_eq!(picture(&target), before);
-    assert!(matches!(undo(&journal), Err(LandingError::NothingToUndo { .. })));
+    assert!(matches!(undo(&journal, Strangers::Kept), Err(LandingError::NothingToUndo { .. })));
 }
 
 #[test]
@@ -165,7 +170,7 @@ fn a_crash_anywhere_leaves_all_or_nothing() {
         let (folder, differences) = story();
         let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
         let before = picture(&target);
-        let planned = plan(&target, &differences, None).unwrap();
+        let planned = thought(&target, &differences);
         let mut left = stop_at;
         let mut crash = || {
             if left == 0 {
@@ -175,7 +180,7 @@ fn a_crash_anywhere_leaves_all_or_nothing() {
                 ControlFlow::Continue(())
             }
         };
-        if land_observed(&planned, &journal, false, &mut crash).is_ok() {
+        if land_observed(&planned, &journal, false, &|| true, &mut crash).is_ok() {
             break;
         }
         // The way back is broken off, too, one step later each time, until it comes through.
@@ -190,8 +195,8 @@ fn a_crash_anywhere_leaves_all_or_nothing() {
                     ControlFlow::Continue(())
                 }
             };
-            if let Ok(recovered) = restore::recover_observed(&journal, &mut crash) {
-                assert_eq!(recovered, Recovered::RolledBack);
+            if let Ok(recovered) = restore::recover_observed(&journal, Strangers::Kept, &mut crash) {
+                assert!(matches!(recovered, Recovered::TakenBack(_)), "{recovered:?}");
                 break;
             }
             patience += 1;
@@ -208,7 +213,7 @@ fn a_crash_while_undoing_is_undone_by_recover() {
         let (folder, differences) = story();
         let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
         let before = picture(&target);
-        land(plan(&target, &differences, None).unwrap(), &journal, false).unwrap();
+        land(thought(&target, &differences), &journal, false, &|| true).unwrap();
         let mut left = stop_at;
         let mut crash = || {
             if left == 0 {
@@ -218,10 +223,12 @@ fn a_crash_while_undoing_is_undone_by_recover() {
                 ControlFlow::Continue(())
             }
         };
-        let through = restore::undo_observed(&journal, &mut crash).is_ok();
+        let through = restore::undo_observed(&journal, Strangers::Kept, &mut crash).is_ok();
         if !through {
-            assert_eq!(recover(&journal).unwrap(), Recovered::RolledBack);
+            let recovered = recover(&journal, Strangers::Kept).unwrap();
+            assert!(matches!(recovered, Recovered::TakenBack(_)), "{recovered:?}");
         }
+        assert_eq!(recover(&journal, Strangers::Kept).unwrap(), Recovered::Undone);
         assert_eq!(picture(&target), before, "crash at {stop_at}");
         if through {
             break;
@@ -230,16 +237,87 @@ fn a_crash_while_undoing_is_undone_by_recover() {
 }
 
 #[test]
+fn what_came_from_elsewhere_is_a_conflict_that_can_be_forced() {
+    let (folder, differences) = story();
+    let target = folder.path().join("target");
+    let elsewhere = |path: &TreePath| (path.as_bytes() == b"changed").then(|| PathBuf::from("/other/changed"));
+    let planned = plan(&target, &differences, &elsewhere).unwrap();
+    let conflicts: Vec<_> = planned.files.iter().filter(|file| file.verdict == VerdictKind::Conflict).collect();
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!((conflicts[0].path.clone(), conflicts[0].forceable), (path("changed"), true));
+    assert_eq!(conflicts[0].reason.as_deref(), Some("came from `/other/changed`, not from here"));
+    land(planned, &folder.path().join("journal"), true, &|| true).unwrap();
+    assert_landed(&target);
+}
+
+#[test]
 fn undo_refuses_when_something_was_changed_since() {
     let (folder, differences) = story();
     let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
-    land(plan(&target, &differences, None).unwrap(), &journal, false).unwrap();
+    land(thought(&target, &differences), &journal, false, &|| true).unwrap();
     put(&target, "changed", "by hand", 0o640);
     let now = picture(&target);
-    let error = undo(&journal).unwrap_err();
-    assert_eq!(error.to_string(), "1 paths are in conflict, nothing was changed: `changed` was changed on the host since the landing");
+    let error = undo(&journal, Strangers::Kept).unwrap_err();
+    assert_eq!(error.to_string(), "1 file is in conflict, nothing was changed: `changed` was changed on the host since the apply");
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(picture(&target), now);
+}
+
+#[test]
+fn undo_that_insists_brings_everything_back_over_what_was_changed_since() {
+    let (folder, differences) = story();
+    let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
+    let before = picture(&target);
+    land(thought(&target, &differences), &journal, false, &|| true).unwrap();
+    put(&target, "changed", "by hand", 0o640);
+    fs::remove_dir_all(target.join("made")).unwrap();
+    undo(&journal, Strangers::Overwritten).unwrap();
+    assert_eq!(picture(&target), before);
+}
+
+#[test]
+fn a_landing_that_is_called_off_at_any_moment_is_all_or_nothing_and_says_which() {
+    let (mut called_off, mut landed) = (0, false);
+    for patience in 0u32.. {
+        let (folder, differences) = story();
+        let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
+        let before = picture(&target);
+        let left = std::cell::Cell::new(patience);
+        let is_wanted = || left.replace(left.get().saturating_sub(1)) > 0;
+        match land(thought(&target, &differences), &journal, false, &is_wanted) {
+            Ok(_) => {
+                assert_landed(&target);
+                landed = true;
+                break;
+            }
+            Err(error) => {
+                assert!(matches!(error, LandingError::CalledOff), "{error}");
+                assert_eq!(picture(&target), before, "called off at {patience}");
+                called_off += 1;
+            }
+        }
+    }
+    assert!(landed && called_off > 20, "{called_off}");
+}
+
+#[test]
+fn what_replaces_a_file_is_its_owners_and_what_is_new_the_folders() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root makes files for others");
+        return;
+    }
+    let (folder, differences) = story();
+    let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
+    let owner = |name: &str| {
+        let status = fs::symlink_metadata(target.join(name)).unwrap();
+        (status.uid(), status.gid())
+    };
+    std::os::unix::fs::chown(&target, Some(1234), Some(1234)).unwrap();
+    std::os::unix::fs::chown(target.join("changed"), Some(2345), Some(2345)).unwrap();
+    land(thought(&target, &differences), &journal, false, &|| true).unwrap();
+    assert_eq!((owner("changed"), owner("made/on/the/way")), ((2345, 2345), (1234, 1234)));
+    undo(&journal, Strangers::Kept).unwrap();
+    assert_eq!(owner("changed"), (2345, 2345));
 }
 
 #[test]
@@ -250,7 +328,7 @@ fn what_the_host_changed_is_a_conflict_and_force_is_for_those_only() {
     put(&target, "made/on/the/way", "mine", 0o644);
     fs::remove_file(target.join("mode")).unwrap();
     put(&target, "becomes-file/more", "mine", 0o644);
-    let conflicts: Vec<_> = verdicts(&target, &differences, None).into_iter().filter(|line| line.contains("conflict")).collect();
+    let conflicts: Vec<_> = verdicts(&target, &differences).into_iter().filter(|line| line.contains("conflict")).collect();
     assert_eq!(
         conflicts,
         [
@@ -262,13 +340,13 @@ fn what_the_host_changed_is_a_conflict_and_force_is_for_those_only() {
     );
     let before = picture(&target);
     for force in [false, true] {
-        assert!(matches!(land(plan(&target, &differences, None).unwrap(), &journal, force), Err(LandingError::Conflicts { .. })));
+        assert!(matches!(land(thought(&target, &differences), &journal, force, &|| true), Err(LandingError::Conflicts { .. })));
         assert_eq!(picture(&target), before);
     }
     fs::remove_file(target.join("becomes-file/more")).unwrap();
-    land(plan(&target, &differences, None).unwrap(), &journal, true).unwrap();
+    land(thought(&target, &differences), &journal, true, &|| true).unwrap();
     assert_landed_but_for_modes(&target);
-    undo(&journal).unwrap();
+    undo(&journal, Strangers::Kept).unwrap();
     assert_eq!(fs::read_to_string(target.join("changed")).unwrap(), "by hand");
 }
 
@@ -280,24 +358,20 @@ fn assert_landed_but_for_modes(target: &Path) {
 }
 
 #[test]
-fn the_manifest_is_the_base_when_there_is_one() {
+fn what_was_given_is_the_base_even_when_only_its_digest_is_known() {
     let folder = folder();
     put(folder.path(), "a", "seeded", 0o644);
     put(folder.path(), "b", "changed since", 0o644);
     put(folder.path(), "ignored", "mine", 0o644);
-    let mut manifest = Manifest::new();
-    for name in ["a", "b"] {
-        let (digest, size_bytes) = crate::files::digest(&mut b"seeded".as_slice()).unwrap();
-        manifest
-            .insert(path(name), ManifestEntry { kind: EntryKind::File, mode: 0o644, size_bytes, digest: Some(digest), link_target: None });
-    }
+    let (digest, size_bytes) = crate::files::digest(&mut b"seeded".as_slice()).unwrap();
+    let seeded = || Some(Side { kind: EntryKind::File, mode: 0o644, size_bytes, content: Content::Digested(digest) });
     let differences = [
-        difference("a", file("pushed later", 0o644), file("new", 0o644)),
-        difference("b", file("seeded", 0o644), file("new", 0o644)),
+        difference("a", seeded(), file("new", 0o644)),
+        difference("b", seeded(), file("new", 0o644)),
         difference("ignored", None, file("new", 0o644)),
     ];
     assert_eq!(
-        verdicts(folder.path(), &differences, Some(&manifest)),
+        verdicts(folder.path(), &differences),
         ["a clean", "b conflict: was changed on the host", "ignored conflict: exists on the host and was not in the seed"]
     );
 }
@@ -318,7 +392,7 @@ fn nothing_is_written_behind_a_link_or_into_a_repository() {
         difference("large", None, Some(Side { kind: EntryKind::File, mode: 0o644, size_bytes: 1 << 40, content: Content::TooLarge })),
     ];
     assert_eq!(
-        verdicts(&target, &differences, None),
+        verdicts(&target, &differences),
         [
             "dangling conflict: exists on the host and was not in the seed",
             "file/x conflict for ever: lies below something that is no folder on the host",
@@ -327,7 +401,7 @@ fn nothing_is_written_behind_a_link_or_into_a_repository() {
             "sub/.GIT/hooks/pre-commit left_out: is inside a repository's `.git`, which is never written",
         ]
     );
-    land(plan(&target, &differences[1..2], None).unwrap(), &folder.path().join("journal"), true).unwrap();
+    land(thought(&target, &differences[1..2]), &folder.path().join("journal"), true, &|| true).unwrap();
     assert!(!outside.join("victim").exists() && fs::symlink_metadata(target.join("dangling")).unwrap().is_file());
 }
 
@@ -349,11 +423,11 @@ fn a_repository_by_another_name_is_left_out_and_the_rest_lands() {
         difference("sub/readme", None, file("x", 0o644)),
         difference("sub/refs/heads", None, FOLDER),
     ];
-    let planned = plan(&target, &differences, None).unwrap();
+    let planned = thought(&target, &differences);
     let clean: Vec<_> = planned.files.iter().filter(|file| file.verdict == VerdictKind::Clean).map(|file| file.path.to_string()).collect();
     assert_eq!(clean, ["code", "sub/readme"]);
     assert!(planned.files.iter().all(|file| matches!(file.verdict, VerdictKind::Clean | VerdictKind::LeftOut)));
-    land(planned, &journal, false).unwrap();
+    land(planned, &journal, false, &|| true).unwrap();
     let names: Vec<_> = contents(&target).into_iter().map(|(place, ..)| place).collect();
     assert_eq!(names, ["code", "half", "half/HEAD", "half/refs", "half/refs/x", "sub", "sub/readme"]);
 }
@@ -366,10 +440,10 @@ fn a_link_put_in_the_way_after_the_plan_leads_nowhere() {
     put(&target, "d/file", "old", 0o644);
     put(&target, "z", "old", 0o644);
     let differences = [difference("d/new", None, file("x", 0o644)), difference("z", file("old", 0o644), file("new", 0o644))];
-    let planned = plan(&target, &differences, None).unwrap();
+    let planned = thought(&target, &differences);
     fs::rename(target.join("d"), folder.path().join("d")).unwrap();
     symlink(&outside, target.join("d")).unwrap();
-    assert!(land(planned, &journal, true).is_err());
+    assert!(land(planned, &journal, true, &|| true).is_err());
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(fs::read_to_string(target.join("z")).unwrap(), "old");
 }
@@ -390,7 +464,7 @@ fn hazards_name_what_the_host_will_run() {
         difference("tool/.mcp.json", None, file("{}", 0o644)),
     ];
     let folder = folder();
-    let planned = plan(folder.path(), &differences, None).unwrap();
+    let planned = thought(folder.path(), &differences);
     let hazards: Vec<_> = planned.hazards.iter().map(|hazard| format!("{} {}", hazard.path, hazard.why)).collect();
     assert_eq!(
         hazards,

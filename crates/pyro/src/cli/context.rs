@@ -1,9 +1,12 @@
 //! What a command is handed: a printer, and an installation opened when it is first asked for.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use pyro_sdk::{
-    Observer, Pyro, PyroOptions,
+    CallOff, Observer, PutBack, Pyro, PyroOptions,
     config::{AcceleratorChoice, Configuration, Flags},
     edge,
     text::{TextError, WorkspacePathError},
@@ -65,19 +68,43 @@ pub(crate) type Outcome = Result<u8, Failure>;
 pub(crate) struct Context {
     pub(crate) printer: Printer,
     flags: Flags,
+    call_off: CallOff,
+    opened: Arc<OnceLock<Pyro>>,
 }
 
 impl Context {
     pub(crate) fn new(printer: Printer, accelerator: Option<AcceleratorChoice>) -> Self {
-        Self { printer, flags: Flags { accelerator } }
+        Self { printer, flags: Flags { accelerator }, call_off: CallOff::default(), opened: Arc::default() }
     }
 
     /// Opens the installation the environment describes.
     pub(crate) fn pyro(&self) -> Result<Pyro, Failure> {
+        if let Some(pyro) = self.opened.get() {
+            return Ok(pyro.clone());
+        }
         let dirs = edge::dirs_from_env()?;
         let configuration = edge::configuration_from_env(&dirs, self.flags)?;
         // This very binary is also the supervisor, so the two are never of different versions.
-        Ok(Pyro::open(PyroOptions { dirs, configuration, binary: self.binary()? })?)
+        let pyro = Pyro::open(PyroOptions { dirs, configuration, binary: self.binary()? })?;
+        Ok(self.opened.get_or_init(|| pyro).clone())
+    }
+
+    /// Asks what is under way to end early.
+    pub(crate) fn call_off(&self) {
+        self.call_off.call_off();
+    }
+
+    /// Removes what an interrupted command has left, if it was at anything.
+    pub(crate) async fn look_for_leftovers(&self) -> pyro_sdk::Result<()> {
+        match self.opened.get() {
+            Some(pyro) => pyro.reap().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what was put right by the way.
+    pub(crate) fn take_put_back(&self) -> Vec<PutBack> {
+        self.opened.get().map(Pyro::take_put_back).unwrap_or_default()
     }
 
     /// Returns this program's own file.
@@ -96,6 +123,6 @@ impl Context {
     }
 
     pub(crate) fn observer(&self) -> Observer {
-        self.printer.observer()
+        self.printer.observer().with_call_off(self.call_off.clone())
     }
 }

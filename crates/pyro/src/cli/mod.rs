@@ -5,6 +5,7 @@
 
 mod arguments;
 mod context;
+mod interrupt;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Parser as _;
 use pyro_sdk::ErrorKind;
 
+use self::interrupt::{Ended, Manner, watch};
 #[cfg(test)]
 pub(crate) use self::tests::check_file;
 pub(crate) use self::{
@@ -24,6 +26,7 @@ pub(crate) use self::{
         PatchCommand, PortCommand, ServiceCommand, ShellCommand, SnapshotCommand, SyncCommand, SystemCommand, WorkspaceCommand,
     },
     context::{Context, Failure, Outcome},
+    interrupt::{EndSignals, OwnSignals, own_signals},
 };
 use crate::{commands, render::Printer, supervise, terminal};
 
@@ -58,10 +61,23 @@ fn run(cli: Cli) -> ExitCode {
         Err(error) => return printer.bug(&format!("cannot start the event loop: {error}")),
     };
     let context = Context::new(printer, cli.accelerator);
-    let outcome = runtime.block_on(dispatch(cli.command, &context));
-    // What still runs on a blocking thread (a pull that was given up) must not hold the exit.
-    runtime.shutdown_background();
-    finish(&printer, style, outcome)
+    let manner = Manner::of(&cli.command);
+    let ended = runtime.block_on(watch(dispatch(cli.command, &context), &context, manner));
+    for put_back in context.take_put_back() {
+        printer.put_back(&put_back);
+    }
+    match ended {
+        Ended::Finished(outcome) => {
+            // What still runs on a blocking thread (a pull that was given up) must not hold the exit.
+            runtime.shutdown_background();
+            finish(&printer, style, outcome)
+        }
+        Ended::Interrupted { exit_code, text } => {
+            runtime.shutdown_background();
+            printer.interrupted(&text);
+            ExitCode::from(exit_code)
+        }
+    }
 }
 
 fn finish(printer: &Printer, style: FailureStyle, outcome: Outcome) -> ExitCode {

@@ -30,6 +30,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
             context.printer.warning(&format!("look at `{}` before you go on: {}", hazard.path.escape_debug(), hazard.why));
         }
     }
+    context.printer.ignored(answer.ignored_count);
     let conflicts = answer.files.iter().filter(|file| file.verdict == "conflict").count() as u64;
     let duration_ms = started.elapsed().as_millis().to_string();
     context.printer.status(
@@ -42,6 +43,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
             ("written_count", answer.written_count.into()),
             ("removed_count", positive(answer.removed_count)),
             ("conflict_count", positive(conflicts)),
+            ("ignored_count", positive(answer.ignored_count)),
             ("duration_ms", duration_ms.into()),
         ],
     );

@@ -132,7 +132,7 @@ async fn play(stage: &mut Stage<'_>, pyro: &Pyro, workspace: &Workspace, folder:
 }
 
 async fn diff(pyro: &Pyro, workspace: &WorkspaceReference, observer: &Observer) -> Result<DiffAnswer, Failure> {
-    Ok(pyro.diff(Diff { workspace: workspace.clone(), stat: false, against: None }, observer).await?)
+    Ok(pyro.diff(Diff { workspace: workspace.clone(), stat: false, against: None, include_ignored: false }, observer).await?)
 }
 
 /// What a command printed and how it ended.

@@ -11,7 +11,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  pyro workspace diff api\n  pyro workspace diff api --stat\n  pyro workspace diff api --against before-review > review.patch"
+    after_long_help = "Examples:\n  pyro workspace diff api --stat\n  pyro workspace diff api --against host\n  pyro workspace diff api --against before-review > review.patch"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -36,6 +36,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         );
         context.printer.notice(&text);
     }
+    context.printer.ignored(answer.ignored_count);
     let duration_ms = started.elapsed().as_millis().to_string();
     context.printer.status(
         "workspace-diff",
@@ -46,6 +47,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
             ("insertions", answer.summary.insertions.into()),
             ("deletions", answer.summary.deletions.into()),
             ("binary", positive(answer.summary.binary)),
+            ("ignored_count", positive(answer.ignored_count)),
             ("truncated", flag(answer.truncated)),
             ("duration_ms", duration_ms.into()),
         ],

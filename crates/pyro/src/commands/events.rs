@@ -5,12 +5,9 @@ use pyro_sdk::contract::{Operation as _, WorkspaceEvents};
 
 use super::stream::flag;
 use crate::{
-    cli::{Context, Outcome},
+    cli::{Context, EndSignals, Outcome},
     render,
 };
-
-/// As a shell reports a program ended by SIGINT.
-const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
 #[command(
@@ -43,14 +40,14 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         return Ok(0);
     }
     let mut events = pyro.follow_events(&request.workspace, request.cursor).await?;
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = EndSignals::listen()?;
     loop {
         tokio::select! {
             event = events.next() => match event? {
                 Some(event) => context.printer.line(&event, render::event)?,
                 None => return Ok(0),
             },
-            _ = &mut interrupt => return Ok(INTERRUPTED),
+            exit_code = signals.next() => return Ok(exit_code),
         }
     }
 }

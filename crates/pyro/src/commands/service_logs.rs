@@ -10,13 +10,11 @@ use serde_json::Value;
 
 use super::{logs::Cut, stream::flag};
 use crate::{
-    cli::{Context, Failure, Outcome},
+    cli::{Context, EndSignals, Failure, Outcome},
     render::Stream,
 };
 
 const STATUS_NAME: &str = "workspace-service-logs";
-/// As a shell reports a program ended by SIGINT.
-const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
 #[command(
@@ -40,7 +38,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Ended,
-    Interrupted,
+    Interrupted { exit_code: u8 },
 }
 
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
@@ -66,7 +64,10 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let mut log = pyro.workspace(&workspace).await?.follow_service_log(&name, from).await?;
     let end = if follow { follow_log(&mut log, context).await? } else { copy(&mut log, context).await? };
     status(context, &ServiceLogsAnswer { state: log.state(), truncated: false, ..answer }, log.cursor(), end);
-    Ok(if end == End::Interrupted { INTERRUPTED } else { 0 })
+    Ok(match end {
+        End::Interrupted { exit_code } => exit_code,
+        End::Ended => 0,
+    })
 }
 
 /// Prints what is there.
@@ -79,14 +80,14 @@ async fn copy(log: &mut LogFollower, context: &Context) -> Result<End, Failure> 
 
 /// Prints what is there and what comes.
 async fn follow_log(log: &mut LogFollower, context: &Context) -> Result<End, Failure> {
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = EndSignals::listen()?;
     loop {
         tokio::select! {
             bytes = log.next() => match bytes? {
                 Some(bytes) => context.printer.bytes(Stream::Stdout, &bytes)?,
                 None => return Ok(End::Ended),
             },
-            _ = &mut interrupt => return Ok(End::Interrupted),
+            exit_code = signals.next() => return Ok(End::Interrupted { exit_code }),
         }
     }
 }
@@ -100,7 +101,7 @@ fn status(context: &Context, answer: &ServiceLogsAnswer, next_cursor: u64, end: 
         ("next_cursor", next_cursor.into()),
         ("truncated", flag(answer.truncated)),
         ("truncated_before", answer.truncated_before.into()),
-        ("interrupted", flag(end == End::Interrupted)),
+        ("interrupted", flag(end != End::Ended)),
     ];
     context.printer.status(STATUS_NAME, &fields);
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Failure, Outcome},
+    cli::{Failure, Outcome, OwnSignals, own_signals},
     render::{LiveOutput, Printer, Stream},
 };
 
@@ -88,6 +88,7 @@ struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hang_up: unix::Signal,
+    _own: OwnSignals,
 }
 
 impl Signals {
@@ -97,6 +98,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
+            _own: own_signals(),
         })
     }
 

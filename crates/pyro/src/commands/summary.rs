@@ -21,5 +21,6 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
     let answer = arguments.request.call(&context.pyro()?, &context.observer()).await?;
     context.printer.answer(&answer, render::summary)?;
+    context.printer.ignored(answer.ignored_count);
     Ok(0)
 }

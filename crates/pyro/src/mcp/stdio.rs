@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
-use crate::cli::Failure;
+use crate::cli::{EndSignals, Failure};
 
 /// Longest message; the largest request, a patch of 4 MiB, fits with every byte escaped.
 const LINE_MAX_BYTES: usize = 32 << 20;
@@ -69,13 +69,9 @@ fn nobody_reads() -> bool {
 
 /// Returns when somebody asks this process to end.
 pub(super) async fn ended_by_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    match EndSignals::listen() {
+        Ok(mut signals) => drop(signals.next().await),
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use pyro_sdk::{Error, ErrorKind, Observer};
+use pyro_sdk::{Error, ErrorKind, Observer, PutBack};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -130,6 +130,30 @@ impl Printer {
     /// Prints something that did not stop the command.
     pub(crate) fn warning(&self, text: &str) {
         note(&format!("warning: {text}"));
+    }
+
+    /// Prints that a signal has ended the command, and what has become of what it was at.
+    pub(crate) fn interrupted(&self, text: &str) {
+        if self.json {
+            drop(self.content(&json_text(&json!({ "error": { "kind": "interrupted", "message": text } }))));
+        } else {
+            note(text);
+        }
+    }
+
+    /// Prints how much a comparison left out because it is ignored.
+    pub(crate) fn ignored(&self, count: u64) {
+        if count > 0 && !self.json {
+            let files = if count == 1 { "1 ignored file was".to_owned() } else { format!("{count} ignored files were") };
+            self.notice(&format!("{files} left out; `--include-ignored` shows them"));
+        }
+    }
+
+    /// Prints that files of the user's were put back.
+    pub(crate) fn put_back(&self, put_back: &PutBack) {
+        let count = put_back.restored_count + put_back.removed_count;
+        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        self.notice(&format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display()));
     }
 
     /// Prints something worth knowing.

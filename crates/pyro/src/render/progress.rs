@@ -61,8 +61,14 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
             *shown = Some(state);
             Some(status_line("transfer", &[("what", json!(what)), ("entries", json!(entries)), ("bytes", json!(bytes))]))
         }
-        // A person sees that nothing hangs; a program has the answer in time.
-        Progress::Waiting { .. } => None,
+        Progress::Waiting { what } => {
+            let state = (what.clone(), 0);
+            if shown.as_ref() == Some(&state) {
+                return None;
+            }
+            *shown = Some(state);
+            Some(status_line("waiting", &[("for", json!(what))]))
+        }
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
         Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => notice(progress),
     }

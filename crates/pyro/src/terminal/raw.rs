@@ -14,6 +14,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::{alternate::Shown, guard::Guard, reset::reset};
+use crate::cli::{OwnSignals, own_signals};
 
 /// What a terminal that tells no size has, a serial line for one.
 const USUAL_SIZE: (u16, u16) = (80, 24);
@@ -152,6 +153,7 @@ pub(crate) struct Signals {
     quit: unix::Signal,
     terminate: unix::Signal,
     window_change: unix::Signal,
+    _own: OwnSignals,
 }
 
 /// What a signal asks for.
@@ -171,6 +173,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             window_change: signal(SignalKind::window_change())?,
+            _own: own_signals(),
         })
     }
 

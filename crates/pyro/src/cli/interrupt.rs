@@ -1,0 +1,237 @@
+//! What a signal does to a command: it ends in order, and says what has become of what it was at.
+//!
+//! An operation whose future is dropped leaves nothing half done that the next look does not put right, so that is what happens; then Pyro
+//! looks itself. Where files of the user's are involved, the operation is asked to end instead, and the answer is waited for: only it knows
+//! whether it had come too far. A second signal ends the process at once, and leaves the rest to the next command.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::signal::unix::{self, SignalKind};
+
+use super::{
+    arguments::{Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, SnapshotCommand, SyncCommand, WorkspaceCommand},
+    context::{Context, Failure, Outcome},
+};
+
+/// How long looking for what was left may take before the process ends all the same.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+/// After this time whoever waits is told for what.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+/// What every signal that asks a program to end leaves room for.
+const FIRST_SIGNAL_CODE: u8 = 128;
+
+/// Commands that listen to signals themselves at the moment.
+static LISTENING: AtomicUsize = AtomicUsize::new(0);
+
+/// While this lives, signals are for the command that has it.
+#[derive(Debug)]
+pub(crate) struct OwnSignals(());
+
+/// Says that the caller listens to signals itself from now on.
+pub(crate) fn own_signals() -> OwnSignals {
+    LISTENING.fetch_add(1, Ordering::SeqCst);
+    OwnSignals(())
+}
+
+impl Drop for OwnSignals {
+    fn drop(&mut self) {
+        LISTENING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What becomes of a command that is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// Whether its own answer says what has become of it.
+    in_order: bool,
+    /// What has become of it otherwise.
+    outcome: &'static str,
+}
+
+impl Manner {
+    pub(super) fn of(command: &Command) -> Self {
+        use WorkspaceCommand as Of;
+        let in_order = matches!(
+            command,
+            Command::Run(_)
+                | Command::Workspace(
+                    Of::Create(_)
+                        | Of::Start(_)
+                        | Of::Reset(_)
+                        | Of::Fork(_)
+                        | Of::Apply(_)
+                        | Of::Export(_)
+                        | Of::Sync(SyncCommand::Push(_))
+                        | Of::Disk(DiskCommand::Export(_)),
+                )
+        );
+        let changes_files = matches!(
+            command,
+            Command::Workspace(Of::File(FileCommand::Write(_) | FileCommand::Replace(_)) | Of::Patch(PatchCommand::Apply(_)))
+        );
+        let outcome = if matches!(command, Command::Env(EnvCommand::Pull(_)) | Command::Prepare(_)) {
+            "run it again to continue"
+        } else if matches!(command, Command::Workspace(Of::Stop(_))) {
+            "the workspace may still be stopping"
+        } else if matches!(command, Command::Workspace(Of::Delete(_))) {
+            "the deletion is completed if it had begun"
+        } else if matches!(command, Command::Workspace(Of::Snapshot(SnapshotCommand::Create(_)))) {
+            "the snapshot may still be created; check with `pyro workspace snapshot list`"
+        } else if changes_files {
+            "the change was made completely or not at all; check with `pyro workspace diff`"
+        } else {
+            ""
+        };
+        Self { in_order, outcome }
+    }
+}
+
+/// How a command has ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// By itself.
+    Finished(Outcome),
+    /// By a signal.
+    Interrupted {
+        /// As a shell reports it.
+        exit_code: u8,
+        /// What has become of what it was at, in a sentence.
+        text: String,
+    },
+}
+
+/// Runs a command until it ends or a signal ends it.
+pub(super) async fn watch(command: impl Future<Output = Outcome>, context: &Context, manner: Manner) -> Ended {
+    let Ok(mut signals) = Kernels::listen() else { return Ended::Finished(command.await) };
+    let mut command = Box::pin(command);
+    let exit_code = loop {
+        tokio::select! {
+            outcome = &mut command => return Ended::Finished(outcome),
+            exit_code = signals.next() => if LISTENING.load(Ordering::SeqCst) == 0 { break exit_code },
+        }
+    };
+    restore_defaults();
+    context.call_off();
+    if manner.in_order {
+        let mut late = pin!(tokio::time::sleep(TELL_AFTER));
+        let outcome = tokio::select! {
+            outcome = &mut command => outcome,
+            () = &mut late => {
+                context.printer.notice("interrupted: ending in order; interrupt again to leave the rest to the next Pyro command");
+                command.await
+            }
+        };
+        return match outcome {
+            Err(Failure::Pyro(error)) if error.is_interrupted() => Ended::Interrupted { exit_code, text: error.to_string() },
+            Ok(code) => {
+                context.printer.notice("interrupted too late: the command was completed");
+                Ended::Finished(Ok(code))
+            }
+            Err(failure) => Ended::Finished(Err(failure)),
+        };
+    }
+    drop(command);
+    // A failure to look is the next command's to tell.
+    drop(tokio::time::timeout(LOOK_DEADLINE, context.look_for_leftovers()).await);
+    let text = match manner.outcome {
+        "" => "interrupted".to_owned(),
+        outcome => format!("interrupted: {outcome}"),
+    };
+    Ended::Interrupted { exit_code, text }
+}
+
+/// The signals that ask a program to end, for a command that ends in its own way.
+#[derive(Debug)]
+pub(crate) struct EndSignals {
+    kernels: Kernels,
+    _own: OwnSignals,
+}
+
+impl EndSignals {
+    /// Takes them over until this is dropped.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self { kernels: Kernels::listen()?, _own: own_signals() })
+    }
+
+    /// Waits for the next one; returns the exit code that stands for it. Dropping the future loses none.
+    pub(crate) async fn next(&mut self) -> u8 {
+        self.kernels.next().await
+    }
+}
+
+/// The same, whoever else listens. One that whoever started us has ignored, as `nohup` does, stays so.
+#[derive(Debug)]
+struct Kernels {
+    hang_up: Option<unix::Signal>,
+    interrupt: Option<unix::Signal>,
+    terminate: Option<unix::Signal>,
+}
+
+const KINDS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
+
+impl Kernels {
+    fn listen() -> std::io::Result<Self> {
+        let ignored = ignored()?;
+        let listen = |kind: SignalKind| if ignored & bit(kind) == 0 { unix::signal(kind).map(Some) } else { Ok(None) };
+        let [hang_up, interrupt, terminate] = KINDS.map(listen);
+        Ok(Self { hang_up: hang_up?, interrupt: interrupt?, terminate: terminate? })
+    }
+
+    /// Waits for the next one; returns the exit code that stands for it.
+    async fn next(&mut self) -> u8 {
+        async fn of(signal: &mut Option<unix::Signal>) {
+            match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        }
+        let kind = tokio::select! {
+            () = of(&mut self.hang_up) => SignalKind::hangup(),
+            () = of(&mut self.interrupt) => SignalKind::interrupt(),
+            () = of(&mut self.terminate) => SignalKind::terminate(),
+        };
+        FIRST_SIGNAL_CODE.saturating_add(u8::try_from(kind.as_raw_value()).unwrap_or(0))
+    }
+}
+
+/// Makes a further signal end the process, whatever it is at.
+fn restore_defaults() {
+    let Ok(ignored) = ignored() else { return };
+    for kind in KINDS.into_iter().filter(|kind| ignored & bit(*kind) == 0) {
+        // The worst that can come of it is that only SIGKILL helps.
+        drop(pyro_sys::signal::restore_default(kind.as_raw_value()));
+    }
+}
+
+/// Returns the signals this process ignores, one bit each (`SigIgn` in proc_pid_status(5)).
+fn ignored() -> std::io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    Ok(ignored_of(&status))
+}
+
+fn ignored_of(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn bit(kind: SignalKind) -> u64 {
+    1 << (kind.as_raw_value() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_kernels_mask() {
+        let status = "Name:\tpyro\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        let ignored = ignored_of(status);
+        assert_eq!(KINDS.map(|kind| ignored & bit(kind) != 0), [true, false, false]);
+        assert_eq!(ignored_of("Name:\tpyro\n"), 0);
+    }
+}
