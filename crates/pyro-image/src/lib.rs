@@ -25,5 +25,5 @@ pub use digest::{EnvironmentDigest, MalformedDigest};
 pub use error::{Error, Result, ToolOutput};
 pub use initramfs::initramfs;
 pub use progress::{PullProgress, phase};
-pub use seed::{SeedWriter, Written};
+pub use seed::{SeedTime, SeedWriter, Written};
 pub use store::{Entry, Environment, Environments, PruneScope, Pruned, PrunedWhat, PullOptions};

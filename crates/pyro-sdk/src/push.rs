@@ -79,7 +79,7 @@ fn item(entry: &Entry) -> ChangeItem {
         .into(),
         mode: entry.mode,
         keep_mode: false,
-        mtime_ns: Some(entry.mtime_seconds.saturating_mul(1_000_000_000)),
+        mtime_ns: Some(entry.mtime.since_1970_ns()),
         link_target: entry.link_target.clone().unwrap_or_default().into(),
         size_bytes: if entry.kind == EntryKind::File { entry.size_bytes } else { 0 },
         expected_version: Bytes::new(),

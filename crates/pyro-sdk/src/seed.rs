@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pyro_image::SeedWriter;
+use pyro_image::{SeedTime, SeedWriter};
 use pyro_store::{Dirs, LayerId, LayerRecord, SeedRecord, WorkspaceId, remove_if_present};
-use pyro_tree::{Entry, EntryKind, LeftOut, Manifest, ManifestEntry, Sink, SourceOptions, read_source};
+use pyro_tree::{Entry, EntryKind, LeftOut, Manifest, ManifestEntry, Sink, SourceOptions, Timestamp, read_source};
 
 use crate::{
     Observer, Pyro,
@@ -77,7 +77,8 @@ fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer:
     let mut sink =
         Writer { writer, manifest: Manifest::new(), refused: Vec::new(), entries: 0, bytes: 0, meter: Meter::new(observer, "seed") };
     let report = read_source(&request.path, &request.options, &mut sink).map_err(|error| seed_error(&request.path, error))?;
-    let Writer { writer, manifest, mut refused, entries, bytes, .. } = sink;
+    let Writer { mut writer, manifest, mut refused, entries, bytes, .. } = sink;
+    writer.directory(b"", 0o755, time(report.top_mtime.unwrap_or_else(now)))?;
     writer.finish()?;
     let left_out_count = report.left_out_count + refused.len() as u64;
     let mut left_out = report.left_out;
@@ -121,15 +122,15 @@ impl Sink for Writer {
         }
         let digest = match entry.kind {
             EntryKind::Directory => {
-                self.writer.directory(path, entry.mode, entry.mtime_seconds)?;
+                self.writer.directory(path, entry.mode, time(entry.mtime))?;
                 None
             }
             EntryKind::Link => {
-                self.writer.link(path, entry.link_target.as_deref().unwrap_or_default(), entry.mtime_seconds)?;
+                self.writer.link(path, entry.link_target.as_deref().unwrap_or_default(), time(entry.mtime))?;
                 None
             }
             EntryKind::File => {
-                let written = self.writer.file(path, entry.mode, entry.mtime_seconds, entry.size_bytes, content)?;
+                let written = self.writer.file(path, entry.mode, time(entry.mtime), entry.size_bytes, content)?;
                 self.bytes += entry.size_bytes;
                 Some(written.digest)
             }
@@ -148,6 +149,15 @@ impl Sink for Writer {
         self.meter.add(1, entry.size_bytes);
         Ok(())
     }
+}
+
+const fn time(timestamp: Timestamp) -> SeedTime {
+    SeedTime { seconds: timestamp.seconds, nanoseconds: timestamp.nanoseconds }
+}
+
+fn now() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX), nanoseconds: since_1970.subsec_nanos() }
 }
 
 /// Stores the manifest of a workspace that has its row.

@@ -17,7 +17,7 @@ mod source;
 
 pub use beneath::Sparse;
 pub use diff::{Change, Content, DiffEntry, DiffLimits, DiffReport, Difference, Side, render};
-pub use entry::{Entry, EntryKind, MODE_MASK};
+pub use entry::{Entry, EntryKind, MODE_MASK, Timestamp};
 pub use export::{ExportError, ExportReport, Exporter};
 pub use landing::{
     Hazard, LandingError, Plan, Receipt, Recovered, Repositories, Undone, Verdict, VerdictKind, hazards, is_git, land, plan, recover, undo,

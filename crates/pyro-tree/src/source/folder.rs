@@ -14,6 +14,8 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
 };
 
+use crate::entry::Timestamp;
+
 /// Files up to this size are read whole before the sink sees them, so that one that shrinks or fails meanwhile is no failure of the source.
 const WHOLE_MAX_BYTES: u64 = 1 << 20;
 
@@ -127,6 +129,11 @@ impl Folder {
         found.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(found)
     }
+}
+
+/// Returns when something was changed last.
+pub(super) fn mtime_of(status: &Stat) -> Timestamp {
+    Timestamp { seconds: status.st_mtime, nanoseconds: u32::try_from(status.st_mtime_nsec).unwrap_or(0) }
 }
 
 /// Returns whether an error says that there is no such thing below the folder.

@@ -20,7 +20,11 @@ use std::{
 use pyro_proto::error::ErrorKind;
 
 use self::archive::Compression;
-use crate::{entry::Entry, files, path::PathProblem};
+use crate::{
+    entry::{Entry, Timestamp},
+    files,
+    path::PathProblem,
+};
 
 /// Most entries named in a report's `left_out`; more are counted.
 pub const LEFT_OUT_MAX: usize = 1000;
@@ -92,6 +96,8 @@ pub struct SourceReport {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken.
     pub left_out_count: u64,
+    /// When the top itself was changed last, if that is known.
+    pub top_mtime: Option<Timestamp>,
 }
 
 /// Takes the entries of a source.
@@ -125,6 +131,9 @@ pub enum ArchiveProblem {
     /// A link's target is missing, too long or contains a NUL.
     #[error("its link target is missing, too long or contains a NUL")]
     Target,
+    /// It is a part of a file that other archives hold the rest of.
+    #[error("it is a part of an archive in several volumes; join them with `tar --multi-volume` and pack the files again")]
+    Volume,
     /// It is a device.
     #[error("it is a device")]
     Device,
@@ -137,8 +146,8 @@ pub enum ArchiveProblem {
     /// Its extended header is damaged.
     #[error("its extended header is damaged")]
     Extension,
-    /// It is a sparse file in the form of `--format=posix`.
-    #[error("it is a sparse file in a form that is not read; pack it with `tar --format=gnu` or without `--sparse`")]
+    /// The map of a sparse file does not fit its content.
+    #[error("it is a sparse file whose map of holes is damaged")]
     Sparse,
     /// It is a sparse file that is nearly all holes.
     #[error("it is a sparse file whose holes are too large")]
@@ -165,6 +174,14 @@ pub enum SourceError<E> {
     Unknown {
         /// The path.
         path: PathBuf,
+    },
+    /// An archive is packed by something that is not read here.
+    #[error("archive `{}` is packed with {compression}; `.tar`, `.tar.gz` and `.tar.zst` are read", path.display())]
+    Compression {
+        /// The archive.
+        path: PathBuf,
+        /// What it is packed with.
+        compression: &'static str,
     },
     /// An archive is cut, damaged, or not what its name says.
     #[error("archive `{}` is damaged after {offset} bytes of its content", path.display())]
@@ -199,7 +216,7 @@ impl<E> SourceError<E> {
     pub fn kind(&self, sink: impl FnOnce(&E) -> ErrorKind) -> ErrorKind {
         match self {
             Self::Read { source, .. } => files::error_kind(source),
-            Self::Unknown { .. } | Self::Damaged { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::Unknown { .. } | Self::Compression { .. } | Self::Damaged { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
             Self::Sink(error) => sink(error),
         }
     }

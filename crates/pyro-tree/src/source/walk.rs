@@ -13,7 +13,7 @@ use rustix::{
 use super::{
     OriginKind, Sink, SourceError, SourceOptions, SourceReport,
     emit::Emitter,
-    folder::{Folder, Opened, kind_name},
+    folder::{Folder, Opened, kind_name, mtime_of},
     git::{self, Checkout, Location, Rules},
 };
 use crate::{
@@ -67,6 +67,7 @@ pub(super) fn read<S: Sink>(path: &Path, options: &SourceOptions, sink: &mut S) 
     let path = std::fs::canonicalize(path).map_err(failed)?;
     let folder = Folder::open(&path).map_err(failed)?;
     let mut walk = Walk { folder, options, emitter: Emitter::new(sink, OriginKind::Directory, options.strict) };
+    walk.emitter.report.top_mtime = walk.folder.status(b"").ok().map(|status| mtime_of(&status));
     let mut pending = vec![Visit { path: Vec::new(), within: walk.surroundings(&path)? }];
     while let Some(visit) = pending.pop() {
         walk.visit(visit, &mut pending)?;
@@ -189,7 +190,7 @@ impl<S: Sink> Walk<'_, S> {
         let mut entered = Vec::new();
         for (path, within) in folders {
             match self.folder.status(path.as_bytes()) {
-                Ok(status) => self.emitter.folder(path.clone(), status.st_mode, status.st_mtime)?,
+                Ok(status) => self.emitter.folder(path.clone(), status.st_mode, mtime_of(&status))?,
                 Err(error) => {
                     self.emitter.unreadable(path.as_bytes(), self.folder.host_path(path.as_bytes()), error)?;
                     continue;
@@ -205,7 +206,7 @@ impl<S: Sink> Walk<'_, S> {
         let read = || -> io::Result<_> {
             let link = rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
             let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
-            Ok((target.into_bytes(), rustix::fs::fstat(&link)?.st_mtime))
+            Ok((target.into_bytes(), mtime_of(&rustix::fs::fstat(&link)?)))
         };
         match read() {
             Ok((target, mtime)) => self.emitter.link(path, target, mtime),
@@ -243,14 +244,8 @@ fn file_of<S: Sink>(
         Ok(opened) => opened,
         Err(error) => return emitter.unreadable(path.as_bytes(), shown, error),
     };
-    let mut entry = Entry {
-        path,
-        kind: EntryKind::File,
-        mode: status.st_mode & MODE_MASK,
-        size_bytes: 0,
-        mtime_seconds: status.st_mtime,
-        link_target: None,
-    };
+    let mut entry =
+        Entry { path, kind: EntryKind::File, mode: status.st_mode & MODE_MASK, size_bytes: 0, mtime: mtime_of(&status), link_target: None };
     match opened {
         Opened::Whole(bytes) => {
             entry.size_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);

@@ -21,12 +21,12 @@ use super::{
     list::{COMMON, OWN, OWN_REFS, TEXT_MAX_BYTES, is_text, is_unwanted},
 };
 use crate::{
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, Timestamp},
     path::{TreePath, printable},
     source::{
         Sink, SourceError,
         emit::Emitter,
-        folder::{Folder, is_absent, kind_name},
+        folder::{Folder, is_absent, kind_name, mtime_of},
         walk,
     },
 };
@@ -74,20 +74,23 @@ pub(in crate::source) fn compose<S: Sink>(
     if let Err(error) = gathered {
         return emitter.unreadable(prefix.as_bytes(), location.common.clone(), error);
     }
-    emitter.folder(prefix.clone(), 0o755, 0)?;
+    // What is made here is as old as the repository, whose folders are not all looked at.
+    let made = std::fs::metadata(&location.own).map_or_else(|_| Timestamp::default(), |status| Timestamp::of(&status));
+    emitter.folder(prefix.clone(), 0o755, made)?;
     let config = config.allowed();
     let Ok(path) = prefix.join(b"config") else { return Ok(()) };
-    emit_text(path, config.as_bytes(), &location.common, emitter)?;
+    emit_text(path, config.as_bytes(), made, &location.common, emitter)?;
     for (below, part) in &gatherer.parts {
         let Ok(path) = prefix.join(below) else {
             emitter.leave_out(below, "its path is too long");
             continue;
         };
         match part {
-            Part::Folder => emitter.folder(path, 0o755, 0)?,
+            Part::Folder => emitter.folder(path, 0o755, made)?,
             Part::File(folder, host) if is_text(below) => match folder.read_small(host, TEXT_MAX_BYTES) {
                 Ok(Some(text)) => {
-                    emit_text(path, &strip_credentials(&text), &folder.host_path(host), emitter)?;
+                    let mtime = folder.status(host).map_or(made, |status| mtime_of(&status));
+                    emit_text(path, &strip_credentials(&text), mtime, &folder.host_path(host), emitter)?;
                 }
                 Ok(None) => {}
                 Err(error) => emitter.leave_out(path.as_bytes(), format!("cannot be freed of credentials: {error}")),
@@ -102,11 +105,12 @@ pub(in crate::source) fn compose<S: Sink>(
 pub(in crate::source) fn emit_text<S: Sink>(
     path: TreePath,
     mut text: &[u8],
+    mtime: Timestamp,
     host: &Path,
     emitter: &mut Emitter<'_, S>,
 ) -> Result<(), SourceError<S::Error>> {
     let size_bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-    let entry = Entry { path, kind: EntryKind::File, mode: 0o644, size_bytes, mtime_seconds: 0, link_target: None };
+    let entry = Entry { path, kind: EntryKind::File, mode: 0o644, size_bytes, mtime, link_target: None };
     emitter.emit(&entry, &mut text, host)
 }
 
