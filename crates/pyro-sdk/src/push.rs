@@ -90,8 +90,7 @@ fn item(entry: &Entry) -> ChangeItem {
 impl Pyro {
     /// Says what is taken of a source.
     pub(crate) fn source_options(&self, all: bool, git: bool, strict: bool) -> SourceOptions {
-        let global_excludes = self.configuration().git_excludes.clone();
-        SourceOptions { all, git, strict, global_excludes }
+        SourceOptions { all, git, strict, git_environment: self.configuration().git.clone() }
     }
 
     /// Copies a folder or an archive into a running workspace: all of it, or nothing.

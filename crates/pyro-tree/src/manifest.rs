@@ -1,23 +1,20 @@
 //! What a workspace was seeded with: the base that `landing` checks the host's files against.
 //!
-//! The file is one JSON object per line, the first of them the format. A newer format is refused, not guessed: an unknown manifest makes
-//! a landing compare against the wrong base. It holds digests, never content.
+//! It holds digests, never content. One that is not known for certain is refused: it would make a landing compare against the wrong base.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use pyro_proto::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::{entry::EntryKind, files, path::TreePath};
+use crate::{
+    entry::EntryKind,
+    files,
+    path::TreePath,
+    records::{Records, RecordsError},
+};
 
-/// Version of the file's format.
-const FORMAT: u32 = 1;
-/// Longest line accepted: a path whose bytes are written as an array takes five characters each, a link's target as many.
-const LINE_MAX_BYTES: u64 = 64 * 1024;
+/// A path whose bytes are written as an array takes five characters each, a link's target as many.
+const RECORDS: Records = Records { what: "manifest", format: 1, line_max_bytes: 64 * 1024 };
 
 /// What is remembered of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,66 +35,6 @@ pub struct ManifestEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
     entries: BTreeMap<TreePath, ManifestEntry>,
-}
-
-/// A manifest that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// The file cannot be read.
-    #[error("cannot read manifest `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file cannot be written.
-    #[error("cannot write manifest `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not what this version writes.
-    #[error("manifest `{}` is damaged in line {line}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: u64,
-        /// What the parser says; `None` when the line is too long or missing.
-        #[source]
-        source: Option<serde_json::Error>,
-    },
-    /// A newer Pyro wrote it.
-    #[error("manifest `{}` has format {format}, this version knows {FORMAT}", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        format: u32,
-    },
-}
-
-impl ManifestError {
-    /// Returns the kind of this error.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => files::error_kind(source),
-            Self::Damaged { .. } => ErrorKind::Io,
-            Self::Newer { .. } => ErrorKind::Incompatible,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    format: u32,
-    entries: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -156,76 +93,35 @@ impl Manifest {
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or a newer version wrote it.
-    pub fn load(path: &Path) -> Result<Option<Self>, ManifestError> {
-        let file = match fs_err::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ManifestError::Read { path: path.into(), source }),
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        let mut number = 0_u64;
-        let mut next = |line: &mut Vec<u8>, number: &mut u64| -> Result<bool, ManifestError> {
-            line.clear();
-            *number += 1;
-            let mut limited = (&mut reader).take(LINE_MAX_BYTES);
-            limited.read_until(b'\n', line).map_err(|source| ManifestError::Read { path: path.into(), source })?;
-            match line.pop() {
-                None => Ok(false),
-                Some(b'\n') => Ok(true),
-                Some(_) => Err(ManifestError::Damaged { path: path.into(), line: *number, source: None }),
-            }
-        };
-        let damaged = |line, source| ManifestError::Damaged { path: path.into(), line, source };
-        if !next(&mut line, &mut number)? {
-            return Err(damaged(number, None));
-        }
-        let head: Head = serde_json::from_slice(&line).map_err(|source| damaged(number, Some(source)))?;
-        if head.format != FORMAT {
-            return Err(ManifestError::Newer { path: path.into(), format: head.format });
-        }
+    pub fn load(path: &Path) -> Result<Option<Self>, RecordsError> {
         let mut manifest = Self::new();
-        while next(&mut line, &mut number)? {
-            let parsed: Line = serde_json::from_slice(&line).map_err(|source| damaged(number, Some(source)))?;
-            let digest = match parsed.sha256 {
+        let found = RECORDS.read(path, |line: Line| {
+            let digest = match line.sha256 {
                 None => None,
-                Some(text) => Some(digest_from_hex(&text).ok_or_else(|| damaged(number, None))?),
+                Some(text) => Some(digest_from_hex(&text)?),
             };
-            let Line { path, kind, mode, size_bytes, link_target, .. } = parsed;
-            manifest.insert(path, ManifestEntry { kind, mode, size_bytes, digest, link_target });
-        }
-        // A file cut at the end of a line parses, and would let a landing take what is missing for new.
-        if u64::try_from(manifest.len()) != Ok(head.entries) {
-            return Err(damaged(number, None));
-        }
-        Ok(Some(manifest))
+            let Line { path, kind, mode, size_bytes, link_target, .. } = line;
+            // Nothing is written twice.
+            let before = manifest.entries.insert(path, ManifestEntry { kind, mode, size_bytes, digest, link_target });
+            before.is_none().then_some(())
+        })?;
+        Ok(found.then_some(manifest))
     }
 
     /// Writes the manifest aside, syncs it and renames it to `path`.
     ///
     /// # Errors
     /// Any step fails; an older file is then untouched.
-    pub fn store(&self, path: &Path) -> Result<(), ManifestError> {
-        let write = |file: &mut fs_err::File| -> std::io::Result<()> {
-            let mut writer = BufWriter::new(file);
-            let head = Head { format: FORMAT, entries: u64::try_from(self.len()).map_err(std::io::Error::other)? };
-            serde_json::to_writer(&mut writer, &head)?;
-            writer.write_all(b"\n")?;
-            for (path, entry) in self.iter() {
-                let line = Line {
-                    path: path.clone(),
-                    kind: entry.kind,
-                    mode: entry.mode,
-                    size_bytes: entry.size_bytes,
-                    sha256: entry.digest.map(|digest| files::hex(&digest)),
-                    link_target: entry.link_target.clone(),
-                };
-                serde_json::to_writer(&mut writer, &line)?;
-                writer.write_all(b"\n")?;
-            }
-            writer.flush()
-        };
-        files::write_atomically(path, write).map_err(|source| ManifestError::Write { path: path.into(), source })
+    pub fn store(&self, path: &Path) -> Result<(), RecordsError> {
+        let lines = self.entries.iter().map(|(path, entry)| Line {
+            path: path.clone(),
+            kind: entry.kind,
+            mode: entry.mode,
+            size_bytes: entry.size_bytes,
+            sha256: entry.digest.map(|digest| files::hex(&digest)),
+            link_target: entry.link_target.clone(),
+        });
+        RECORDS.write(path, lines)
     }
 }
 
@@ -272,7 +168,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(matches!(Manifest::load(&path), Err(ManifestError::Damaged { .. })), "cut at {length}");
+            assert!(matches!(Manifest::load(&path), Err(RecordsError::Damaged { .. })), "cut at {length}");
         }
     }
 
@@ -281,6 +177,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest");
         std::fs::write(&path, "{\"format\":2,\"entries\":0}\n").unwrap();
-        assert!(matches!(Manifest::load(&path), Err(ManifestError::Newer { format: 2, .. })));
+        assert!(matches!(Manifest::load(&path), Err(RecordsError::Newer { found: 2, .. })));
     }
 }

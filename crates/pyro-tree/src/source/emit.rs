@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LEFT_OUT_MAX, LeftOut, OriginKind, Sink, SourceError, SourceReport};
+use super::{LEFT_OUT_MAX, LeftOut, NOTES_MAX, Note, OriginKind, Sink, SourceError, SourceReport};
 use crate::{
     entry::{Entry, EntryKind, MODE_MASK, Timestamp},
     path::{TreePath, printable_cut},
@@ -22,8 +22,17 @@ pub(super) struct Emitter<'a, S: Sink> {
 
 impl<'a, S: Sink> Emitter<'a, S> {
     pub(super) const fn new(sink: &'a mut S, origin: OriginKind, strict: bool) -> Self {
-        let report =
-            SourceReport { origin, origin_ref: None, entry_count: 0, bytes: 0, left_out: Vec::new(), left_out_count: 0, top_mtime: None };
+        let report = SourceReport {
+            origin,
+            origin_ref: None,
+            entry_count: 0,
+            bytes: 0,
+            left_out: Vec::new(),
+            left_out_count: 0,
+            notes: Vec::new(),
+            ignore: None,
+            top_mtime: None,
+        };
         Self { sink, strict, report }
     }
 
@@ -56,6 +65,13 @@ impl<'a, S: Sink> Emitter<'a, S> {
         self.report.left_out_count += 1;
         if self.report.left_out.len() < LEFT_OUT_MAX {
             self.report.left_out.push(LeftOut { path: printable_cut(path, SHOWN_MAX_BYTES), reason: reason.into() });
+        }
+    }
+
+    /// Remembers something that is different about what is taken.
+    pub(super) fn note(&mut self, path: &[u8], text: impl Into<String>) {
+        if self.report.notes.len() < NOTES_MAX {
+            self.report.notes.push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: text.into() });
         }
     }
 

@@ -86,6 +86,12 @@ impl Folder {
         Ok(Some(bytes))
     }
 
+    /// Returns where a link below leads, as it is written in it; `None` when there is none.
+    pub(super) fn read_link(&self, below: &[u8]) -> Option<Vec<u8>> {
+        let link = self.resolve(below, OFlags::PATH).ok()?;
+        rustix::fs::readlinkat(&link, "", Vec::new()).ok().map(std::ffi::CString::into_bytes)
+    }
+
     /// Opens the regular file `name` of the open folder `parent`; its size is what can be read of it.
     pub(super) fn open_file(&self, parent: &OwnedFd, name: &[u8], shown: PathBuf) -> io::Result<(Opened, Stat)> {
         // Without NONBLOCK a FIFO that took the file's place would hold us for ever.

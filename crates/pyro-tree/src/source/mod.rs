@@ -2,8 +2,8 @@
 //!
 //! A source hands its entries to a [`Sink`] one after the other, parents before what they hold, and never twice the same path. Nothing
 //! is followed out of a folder: every step is an `openat` of one component without following links, so that a folder swapped for a link
-//! while it is walked leads nowhere. No process is started and nothing that a repository configures is run: filters, hooks, a file
-//! system monitor and includes are not looked at.
+//! while it is walked leads nowhere. No process is started and nothing that a repository configures is run, neither filters nor hooks nor a
+//! file system monitor.
 
 mod archive;
 mod emit;
@@ -20,14 +20,19 @@ use std::{
 use pyro_proto::error::ErrorKind;
 
 use self::archive::Compression;
+pub use self::git::GitEnvironment;
 use crate::{
     entry::{Entry, Timestamp},
     files,
+    ignore::IgnoreRules,
     path::PathProblem,
 };
 
 /// Most entries named in a report's `left_out`; more are counted.
 pub const LEFT_OUT_MAX: usize = 1000;
+
+/// Most notes of a report.
+pub const NOTES_MAX: usize = 100;
 
 /// What is taken from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +43,13 @@ pub struct SourceOptions {
     pub git: bool,
     /// A file that cannot be read fails the whole source instead of being left out.
     pub strict: bool,
-    /// The user's own excludes (`core.excludesFile`, or `git/ignore` in the folder of configurations), found by whoever reads the
-    /// environment.
-    pub global_excludes: Option<PathBuf>,
+    /// Where the user's Git finds its configuration.
+    pub git_environment: GitEnvironment,
 }
 
 impl Default for SourceOptions {
     fn default() -> Self {
-        Self { all: false, git: true, strict: false, global_excludes: None }
+        Self { all: false, git: true, strict: false, git_environment: GitEnvironment::default() }
     }
 }
 
@@ -81,6 +85,15 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// Something that is different about what was taken: Git in a machine does not do with it what Git does here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The repository, relative to the source, as it is shown.
+    pub path: String,
+    /// What is different, and what to do about it.
+    pub text: String,
+}
+
 /// What a source gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReport {
@@ -96,6 +109,10 @@ pub struct SourceReport {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken.
     pub left_out_count: u64,
+    /// What is different about what was taken, at most [`NOTES_MAX`].
+    pub notes: Vec<Note>,
+    /// What Git ignores in it; `None` unless there is a checkout in it, or around it.
+    pub ignore: Option<IgnoreRules>,
     /// When the top itself was changed last, if that is known.
     pub top_mtime: Option<Timestamp>,
 }

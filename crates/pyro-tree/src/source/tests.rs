@@ -16,6 +16,8 @@ use super::*;
 use crate::entry::EntryKind;
 
 mod archives;
+mod clean;
+mod ignored;
 mod secrets;
 
 /// What a sink got: by path, kind and mode and content, and when it was changed last.
@@ -85,23 +87,33 @@ fn refused(path: &Path) -> String {
     format!("{error}{cause}")
 }
 
-fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+/// Runs a program, which must succeed, with nothing in its environment but what the tests share and `variables`.
+pub(super) fn run_with(variables: &[(&str, &str)], folder: &Path, program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_AUTHOR_NAME", "a").env("GIT_AUTHOR_EMAIL", "a@b");
     command.env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@b").env("GIT_CONFIG_COUNT", "1");
     command.env("GIT_CONFIG_KEY_0", "protocol.file.allow").env("GIT_CONFIG_VALUE_0", "always");
+    command.envs(variables.iter().copied());
     let output = command.args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+    run_with(&[], folder, program, arguments)
+}
+
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     run(folder, "git", arguments)
 }
 
-fn put(folder: &Path, files: &[(&str, &str)]) {
+pub(super) fn environment(variables: &[(&str, &str)]) -> GitEnvironment {
+    GitEnvironment::from_variables(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+}
+
+pub(super) fn put(folder: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -209,10 +221,11 @@ fn everything_is_taken_when_asked_for() {
 #[test]
 fn the_users_own_excludes_count() {
     let folder = checkout();
-    let excludes = tempfile::NamedTempFile::new().unwrap();
-    fs::write(excludes.path(), "deep/\n").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    put(home.path(), &[(".config/git/ignore", "deep/\n")]);
     fs::write(folder.path().join(".git/info/exclude"), "/sub/new\n").unwrap();
-    let options = SourceOptions { global_excludes: Some(excludes.path().into()), ..SourceOptions::default() };
+    let git_environment = environment(&[("HOME", &home.path().display().to_string())]);
+    let options = SourceOptions { git_environment, ..SourceOptions::default() };
     let (taken, _) = take(folder.path(), &options);
     assert!(!taken.0.contains_key("deep") && !taken.0.contains_key("sub/new"));
 }

@@ -26,7 +26,7 @@ use self::{
 use super::{
     OriginKind, Sink, SourceError, SourceOptions, SourceReport,
     emit::Emitter,
-    git::{self, CONFIG_MAX_BYTES, Config, TEXT_MAX_BYTES},
+    git::{self, CONFIG_MAX_BYTES, Config, GuestConfig, Level, References, TEXT_MAX_BYTES},
 };
 use crate::{
     entry::{Entry, EntryKind, Timestamp},
@@ -153,8 +153,15 @@ fn git_text<S: Sink>(
         return Err(failed(io::Error::other("was changed while it was read")));
     }
     let text = if config {
-        match Config::parse(&text) {
-            Ok(config) => config.allowed().into_bytes(),
+        match Config::parse(&text, Level::Repository) {
+            Ok(config) => {
+                let config = GuestConfig::of(&config, References::AsTheyAre);
+                let dot_git = entry.path.parent();
+                for note in config.notes {
+                    emitter.note(dot_git.as_ref().map(TreePath::as_bytes).unwrap_or_default(), note);
+                }
+                config.text.into_bytes()
+            }
             Err(problem) => {
                 emitter.leave_out(entry.path.as_bytes(), problem.to_string());
                 return Ok(());

@@ -139,7 +139,7 @@ fn hard_links_and_damage_in_an_archive_bring_no_raw_configuration() {
         (b'0', b"a", config),
         (b'1', b".git/config", b"a"),
         (b'1', b".git/hooks/pre-commit", b"a"),
-        (b'0', b"b/.git/config", b"s3cret"),
+        (b'0', b"b/.git/config", b"[s3cret"),
         (b'0', b"b/.git/HEAD", b"x"),
         (b'0', b"c/.git/objects/info/alternates", b"/x"),
         (b'0', b"c/.git/HEAD", b"x"),
