@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     Observer, Progress, Pyro,
     client::Reap,
-    contract::{LeftOut, SyncPush, SyncPushAnswer},
+    contract::{LeftOut, SourceNote, SyncPush, SyncPushAnswer},
     error::{Error, Problem, Result},
     guest_files::{CalledOff, ChangeSender},
     meter::Meter,
@@ -116,6 +116,9 @@ impl Pyro {
         if report.left_out_count > 0 {
             observer.notify(Progress::LeftOut { entries: report.left_out.clone(), count: report.left_out_count });
         }
+        if !report.notes.is_empty() {
+            observer.notify(Progress::Notes(report.notes.clone()));
+        }
         let answer = SyncPushAnswer {
             workspace_id: record.id.to_string(),
             dest: request.dest.text(),
@@ -126,6 +129,7 @@ impl Pyro {
             removed_count: changed.removed,
             left_out: report.left_out.into_iter().map(LeftOut::from).collect(),
             left_out_count: report.left_out_count,
+            notes: report.notes.into_iter().map(SourceNote::from).collect(),
         };
         let detail = json!({ "source": request.source.display().to_string(), "dest": answer.dest, "entries": answer.entry_count });
         workspace.remember("sync_push", detail).await?;

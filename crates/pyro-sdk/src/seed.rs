@@ -1,7 +1,7 @@
 //! Seeds: the first content of `/workspace`, written into a disk layer on the host, before any machine is involved.
 //!
 //! The layer is the workspace's baseline: a reset goes back to it, a diff compares with it. Beside it lies the manifest of what was taken,
-//! which `apply` compares the host's files with.
+//! which `apply` compares the host's files with, and of a Git checkout the rules by which files were left behind.
 
 use std::{
     io::Read,
@@ -10,7 +10,7 @@ use std::{
 
 use pyro_image::{SeedTime, SeedWriter};
 use pyro_store::{Dirs, LayerId, LayerRecord, SeedRecord, WorkspaceId, remove_if_present};
-use pyro_tree::{Entry, EntryKind, LeftOut, Manifest, ManifestEntry, Sink, SourceOptions, Timestamp, read_source};
+use pyro_tree::{Entry, EntryKind, IgnoreRules, LeftOut, Manifest, ManifestEntry, Note, Sink, SourceOptions, Timestamp, read_source};
 
 use crate::{
     Observer, Pyro,
@@ -35,6 +35,9 @@ pub(crate) struct Seeded {
     pub(crate) manifest: Manifest,
     pub(crate) left_out: Vec<LeftOut>,
     pub(crate) left_out_count: u64,
+    pub(crate) notes: Vec<Note>,
+    /// What Git ignores in it, if it is a checkout.
+    pub(crate) ignore: Option<IgnoreRules>,
     image: Option<PathBuf>,
 }
 
@@ -91,7 +94,7 @@ fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer:
         entry_count: entries,
         bytes_written: bytes,
     };
-    Ok(Seeded { layer, record, manifest, left_out, left_out_count, image: Some(image) })
+    Ok(Seeded { layer, record, manifest, left_out, left_out_count, notes: report.notes, ignore: report.ignore, image: Some(image) })
 }
 
 fn seed_error(path: &Path, error: pyro_tree::SourceError<pyro_image::Error>) -> Error {
@@ -160,22 +163,25 @@ fn now() -> Timestamp {
     Timestamp { seconds: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX), nanoseconds: since_1970.subsec_nanos() }
 }
 
-/// Stores the manifest of a workspace that has its row.
-pub(crate) fn store_manifest(dirs: &Dirs, id: &WorkspaceId, manifest: &Manifest) -> Result<()> {
-    let path = dirs.seed_manifest(id);
+/// Stores what is remembered of a seed beside its workspace, which has its row: the manifest, and what Git ignores.
+pub(crate) fn store_seed(dirs: &Dirs, id: &WorkspaceId, seeded: &Seeded) -> Result<()> {
     make_folder(dirs, id)?;
-    manifest.store(&path).map_err(|source| Problem::Manifest(source).into())
+    seeded.manifest.store(&dirs.seed_manifest(id)).map_err(Problem::Manifest)?;
+    if let Some(rules) = &seeded.ignore {
+        rules.store(&dirs.seed_ignores(id)).map_err(Problem::Manifest)?;
+    }
+    Ok(())
 }
 
-/// Gives a fork the manifest of its origin, if that has one.
-pub(crate) fn copy_manifest(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<()> {
-    let source = dirs.seed_manifest(from);
-    if !source.exists() {
-        return Ok(());
+/// Gives a fork what is remembered of its origin's seed, if that has one.
+pub(crate) fn copy_seed_records(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<()> {
+    for (source, target) in [(dirs.seed_manifest(from), dirs.seed_manifest(to)), (dirs.seed_ignores(from), dirs.seed_ignores(to))] {
+        if source.exists() {
+            make_folder(dirs, to)?;
+            fs_err::copy(&source, &target).map_err(|source| Error::io("copy what is known of the seed to", &target, source))?;
+        }
     }
-    make_folder(dirs, to)?;
-    let target = dirs.seed_manifest(to);
-    fs_err::copy(&source, &target).map(drop).map_err(|source| Error::io("copy a manifest to", &target, source))
+    Ok(())
 }
 
 fn make_folder(dirs: &Dirs, id: &WorkspaceId) -> Result<()> {

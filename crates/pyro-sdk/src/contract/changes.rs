@@ -23,6 +23,21 @@ impl From<pyro_tree::LeftOut> for LeftOut {
     }
 }
 
+/// Something about a source that Git in the machine does not do as Git on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceNote {
+    /// The repository, as a path in the source
+    pub path: String,
+    /// What is different, and what to do about it
+    pub text: String,
+}
+
+impl From<pyro_tree::Note> for SourceNote {
+    fn from(note: pyro_tree::Note) -> Self {
+        Self { path: note.path, text: note.text }
+    }
+}
+
 /// Copy a folder or an archive of the host into a running workspace, all of it or nothing
 ///
 /// In a Git checkout tracked files and untracked ones that are not ignored are taken.
@@ -79,6 +94,9 @@ pub struct SyncPushAnswer {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken
     pub left_out_count: u64,
+    /// Where Git in the workspace works differently than on the host: filters it lacks, objects that were not fetched
+    #[serde(default)]
+    pub notes: Vec<SourceNote>,
 }
 
 /// Apply a unified diff to a workspace: all files or none

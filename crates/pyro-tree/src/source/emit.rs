@@ -11,6 +11,8 @@ use crate::{
     path::{TreePath, printable_cut},
 };
 
+/// Longest note, in bytes: names in it are a repository's.
+const NOTE_MAX_BYTES: usize = 1000;
 /// Longest path shown in a report, in bytes.
 const SHOWN_MAX_BYTES: usize = 300;
 
@@ -69,9 +71,9 @@ impl<'a, S: Sink> Emitter<'a, S> {
     }
 
     /// Remembers something that is different about what is taken.
-    pub(super) fn note(&mut self, path: &[u8], text: impl Into<String>) {
+    pub(super) fn note(&mut self, path: &[u8], text: &str) {
         if self.report.notes.len() < NOTES_MAX {
-            self.report.notes.push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: text.into() });
+            self.report.notes.push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: printable_cut(text.as_bytes(), NOTE_MAX_BYTES) });
         }
     }
 

@@ -147,7 +147,7 @@ impl<S: Sink> Walk<'_, S> {
                 self.emitter.leave_out(dot_git.as_bytes(), complaint.clone());
             }
             for note in &checkout.notes {
-                self.emitter.note(dot_git.as_bytes(), note.clone());
+                self.emitter.note(dot_git.as_bytes(), note);
             }
             if visit.path.is_empty() && location.is_some() {
                 self.emitter.report.origin = OriginKind::Git;
@@ -188,7 +188,7 @@ impl<S: Sink> Walk<'_, S> {
     fn note_filters(&mut self) {
         for (place, checkout) in std::mem::take(&mut self.composed) {
             for note in checkout.conversions.missing_filters(&checkout, &self.folder, &place) {
-                self.emitter.note(&joined(&place, b".git"), note);
+                self.emitter.note(&joined(&place, b".git"), &note);
             }
         }
     }

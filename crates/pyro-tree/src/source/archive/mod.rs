@@ -158,7 +158,7 @@ fn git_text<S: Sink>(
                 let config = GuestConfig::of(&config, References::AsTheyAre);
                 let dot_git = entry.path.parent();
                 for note in config.notes {
-                    emitter.note(dot_git.as_ref().map(TreePath::as_bytes).unwrap_or_default(), note);
+                    emitter.note(dot_git.as_ref().map(TreePath::as_bytes).unwrap_or_default(), &note);
                 }
                 config.text.into_bytes()
             }

@@ -92,7 +92,7 @@ pub(in crate::source) fn compose<S: Sink>(
         config.notes.push("its references were a reftable; in the machine they are files, without reflogs and older stashes".to_owned());
     }
     for note in config.notes {
-        emitter.note(prefix.as_bytes(), note);
+        emitter.note(prefix.as_bytes(), &note);
     }
     let Ok(path) = prefix.join(b"config") else { return Ok(()) };
     emit_text(path, config.text.as_bytes(), made, &location.common, emitter)?;
