@@ -430,7 +430,7 @@ pub struct WorkspaceCreated {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken
     pub left_out_count: u64,
-    /// Where Git in the workspace works differently than on the host: filters it lacks, objects that were not fetched
+    /// How Git in the workspace differs from Git on the host: missing filters, objects that were not fetched
     #[serde(default)]
     pub notes: Vec<SourceNote>,
 }

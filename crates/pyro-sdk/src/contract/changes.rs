@@ -23,12 +23,12 @@ impl From<pyro_tree::LeftOut> for LeftOut {
     }
 }
 
-/// Something about a source that Git in the machine does not do as Git on the host.
+/// A difference between Git in the workspace and Git on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceNote {
-    /// The repository, as a path in the source
+    /// Repository, as a path in the source
     pub path: String,
-    /// What is different, and what to do about it
+    /// The difference, and what to do about it
     pub text: String,
 }
 
@@ -94,7 +94,7 @@ pub struct SyncPushAnswer {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken
     pub left_out_count: u64,
-    /// Where Git in the workspace works differently than on the host: filters it lacks, objects that were not fetched
+    /// How Git in the workspace differs from Git on the host: missing filters, objects that were not fetched
     #[serde(default)]
     pub notes: Vec<SourceNote>,
 }

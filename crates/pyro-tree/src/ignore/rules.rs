@@ -24,7 +24,7 @@ const TOTAL_MAX_BYTES: usize = 16 << 20;
 
 /// A set of rules would become too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its ignore rules are larger than {} MiB in all", TOTAL_MAX_BYTES >> 20)]
+#[error("its ignore rules exceed {} MiB", TOTAL_MAX_BYTES >> 20)]
 pub struct TooManyRules;
 
 impl TooManyRules {

@@ -73,7 +73,9 @@ impl<'a, S: Sink> Emitter<'a, S> {
     /// Remembers something that is different about what is taken.
     pub(super) fn note(&mut self, path: &[u8], text: &str) {
         if self.report.notes.len() < NOTES_MAX {
-            self.report.notes.push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: printable_cut(text.as_bytes(), NOTE_MAX_BYTES) });
+            self.report
+                .notes
+                .push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: printable_cut(text.as_bytes(), NOTE_MAX_BYTES) });
         }
     }
 

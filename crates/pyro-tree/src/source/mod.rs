@@ -149,7 +149,7 @@ pub enum ArchiveProblem {
     #[error("its link target is missing, too long or contains a NUL")]
     Target,
     /// It is a part of a file that other archives hold the rest of.
-    #[error("it is a part of an archive in several volumes; join them with `tar --multi-volume` and pack the files again")]
+    #[error("it is part of a multi-volume archive; extract all volumes with `tar --multi-volume` and pack the files again")]
     Volume,
     /// It is a device.
     #[error("it is a device")]
@@ -164,7 +164,7 @@ pub enum ArchiveProblem {
     #[error("its extended header is damaged")]
     Extension,
     /// The map of a sparse file does not fit its content.
-    #[error("it is a sparse file whose map of holes is damaged")]
+    #[error("it is a sparse file with a damaged map of holes")]
     Sparse,
     /// It is a sparse file that is nearly all holes.
     #[error("it is a sparse file whose holes are too large")]
@@ -192,12 +192,12 @@ pub enum SourceError<E> {
         /// The path.
         path: PathBuf,
     },
-    /// An archive is packed by something that is not read here.
-    #[error("archive `{}` is packed with {compression}; `.tar`, `.tar.gz` and `.tar.zst` are read", path.display())]
+    /// An archive is compressed in a way that is not read here.
+    #[error("archive `{}` is compressed with {compression}; use `.tar`, `.tar.gz` or `.tar.zst`", path.display())]
     Compression {
         /// The archive.
         path: PathBuf,
-        /// What it is packed with.
+        /// What it is compressed with.
         compression: &'static str,
     },
     /// An archive is cut, damaged, or not what its name says.

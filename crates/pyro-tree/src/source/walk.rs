@@ -19,7 +19,7 @@ use super::{
 use crate::{
     entry::{Entry, EntryKind, MODE_MASK},
     ignore::{Case, IGNORE_FILE_MAX_BYTES, IgnoreRules, Scope},
-    path::{PATH_MAX_BYTES, TreePath},
+    path::{PATH_MAX_BYTES, TreePath, printable},
 };
 
 /// Files of a checkout that say what Git does with the others.
@@ -104,6 +104,9 @@ impl<S: Sink> Walk<'_, S> {
         for complaint in &within.checkout.complaints {
             self.emitter.leave_out(b".git", complaint.clone());
         }
+        for note in &within.checkout.notes {
+            self.emitter.note(b".git", note);
+        }
         if self.options.git {
             self.emitter.leave_out(b".git", "the source is a part of a checkout, whose `.git` belongs to the whole");
         }
@@ -174,6 +177,14 @@ impl<S: Sink> Walk<'_, S> {
         {
             let added = self.rules.add_file(&visit.path, &bytes);
             added.map_err(|error| SourceError::Read { path: self.folder.host_path(&visit.path), source: io::Error::other(error) })?;
+        }
+        // Git reads one that a sparse checkout leaves out from its objects.
+        if !has(GITIGNORE) && within.checkout.skips(&joined(&within.path, GITIGNORE)) {
+            let name = printable(&joined(&within.path, GITIGNORE));
+            let text = format!(
+                "`{name}` is not in the sparse checkout, so files that it ignores were copied; `git sparse-checkout add /{name}` adds it"
+            );
+            self.emitter.note(&joined(&visit.path, b".git"), &text);
         }
         if has(GITATTRIBUTES) && within.checkout.conversions.wants_attributes() {
             // One that cannot be read is left out or fails the source when it is taken itself.

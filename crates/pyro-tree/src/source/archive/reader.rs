@@ -116,12 +116,12 @@ impl<R: Read> Reader<R> {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
                 if before.taken > 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "ends between the headers of an entry").into());
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends between the headers of an entry").into());
                 }
                 return Ok(None);
             }
             let Some(header) = Header::of(&block) else {
-                let told = if self.met == 0 { "does not begin like an archive" } else { "a header's checksum does not fit" };
+                let told = if self.met == 0 { "it is not a tar archive" } else { "the checksum of a header does not match" };
                 return Err(io::Error::new(io::ErrorKind::InvalidData, told).into());
             };
             self.met += 1;

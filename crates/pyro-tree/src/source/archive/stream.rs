@@ -114,7 +114,7 @@ fn zeros_to_the_end(file: &mut BufReader<fs_err::File>) -> io::Result<()> {
     loop {
         let rest = file.fill_buf()?;
         if rest.iter().any(|byte| *byte != 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "something that is not gzip follows its end"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "trailing data follows the gzip stream"));
         }
         let count = rest.len();
         if count == 0 {

@@ -56,6 +56,11 @@ impl AttributesFile {
         }
         file
     }
+
+    fn is_about_filters(&self) -> bool {
+        let mut assigned = self.lines.iter().map(|(_, assigned)| assigned).chain(self.macros.values()).flatten();
+        assigned.any(|(name, _)| name == b"filter")
+    }
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -200,6 +205,8 @@ pub(super) fn conversions(bytes: &[u8]) -> Vec<u8> {
 /// Every file of attributes that speaks for a checkout.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
+    /// Some file says something of a filter.
+    about_filters: bool,
     /// The host's and the user's, the weakest first.
     outside: Vec<AttributesFile>,
     /// By folder, relative to the checkout.
@@ -209,15 +216,23 @@ pub(super) struct Attributes {
 
 impl Attributes {
     pub(super) fn add_outside(&mut self, file: AttributesFile) {
+        self.about_filters |= file.is_about_filters();
         self.outside.push(file);
     }
 
     pub(super) fn add_folder(&mut self, folder: &[u8], file: AttributesFile) {
+        self.about_filters |= file.is_about_filters();
         self.folders.insert(folder.to_vec(), file);
     }
 
     pub(super) fn set_info(&mut self, file: AttributesFile) {
+        self.about_filters |= file.is_about_filters();
         self.info = file;
+    }
+
+    /// Returns whether any file can go through a filter.
+    pub(super) const fn is_about_filters(&self) -> bool {
+        self.about_filters
     }
 
     /// Returns the files that speak about a path with what they see of it, the strongest first.

@@ -47,6 +47,8 @@ pub(in crate::source) struct Location {
 pub(in crate::source) struct Checkout {
     files: HashSet<Vec<u8>>,
     folders: HashSet<Vec<u8>>,
+    /// Outside of a sparse checkout.
+    skipped: HashSet<Vec<u8>>,
     /// What it ignores; whoever walks it takes that.
     pub(in crate::source) scope: Option<Scope>,
     pub(in crate::source) head: Option<String>,
@@ -191,7 +193,7 @@ impl Checkout {
             if own_get("extensions", "refstorage").is_some_and(|form| form.eq_ignore_ascii_case("reftable")) {
                 match location.reftable() {
                     Ok(references) => checkout.reftable = Some(references),
-                    Err(error) => checkout.notes.push(format!("its references cannot be read: {error}")),
+                    Err(error) => checkout.notes.push(format!("its refs cannot be read: {error}")),
                 }
             }
             checkout.head = head(location, checkout.reftable.as_ref());
@@ -231,7 +233,7 @@ impl Checkout {
                 Ok(None) => {}
                 Err(error) => {
                     let path = printable(path.as_os_str().as_bytes());
-                    self.notes.push(format!("the list of ignored files `{path}` does not count, since it cannot be read: {error}"));
+                    self.notes.push(format!("cannot read `{path}`, so files that it ignores may have been copied: {error}"));
                 }
             }
         }
@@ -243,6 +245,9 @@ impl Checkout {
             if !self.folders.contains(&tracked.path[..at]) {
                 self.folders.insert(tracked.path[..at].to_vec());
             }
+        }
+        if tracked.skipped {
+            self.skipped.insert(tracked.path.clone());
         }
         if tracked.submodule {
             self.folders.insert(tracked.path)
@@ -269,6 +274,11 @@ impl Checkout {
     /// Returns whether a path of the checkout is tracked.
     pub(in crate::source) fn tracks(&self, path: &[u8], folder: bool) -> bool {
         if folder { self.folders.contains(path) } else { self.files.contains(path) }
+    }
+
+    /// Returns whether a path is tracked, but left out of a sparse checkout.
+    pub(in crate::source) fn skips(&self, path: &[u8]) -> bool {
+        self.skipped.contains(path)
     }
 
     /// Returns every file that is tracked.

@@ -89,7 +89,9 @@ pub(in crate::source) fn compose<S: Sink>(
         gatherer.add_text(HOST_ATTRIBUTES.as_bytes(), checkout.conversions.host_attributes.clone());
     }
     if checkout.reftable.is_some() {
-        config.notes.push("its references were a reftable; in the machine they are files, without reflogs and older stashes".to_owned());
+        config
+            .notes
+            .push("its refs were converted from reftables to files; reflogs and all stashes but the latest were left out".to_owned());
     }
     for note in config.notes {
         emitter.note(prefix.as_bytes(), &note);

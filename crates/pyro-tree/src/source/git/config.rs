@@ -33,7 +33,7 @@ pub(in crate::source) struct Config {
 
 /// A configuration that Git would refuse, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its configuration is damaged in line {0}")]
+#[error("its configuration is invalid at line {0}")]
 pub(in crate::source) struct ConfigError(usize);
 
 impl Config {

@@ -51,7 +51,7 @@ impl Conversions {
         let read = |path: &Path, notes: &mut Vec<String>| {
             read_config_file(path, ATTRIBUTES_MAX_BYTES).unwrap_or_else(|error| {
                 let path = printable(path.as_os_str().as_bytes());
-                notes.push(format!("the attributes `{path}` do not count, since they cannot be read: {error}"));
+                notes.push(format!("cannot read the attributes file `{path}`: {error}"));
                 None
             })
         };
@@ -67,9 +67,7 @@ impl Conversions {
             Some((path, Level::Repository | Level::Included)) => match std::fs::canonicalize(&path) {
                 Ok(real) if stranger(&real) => {
                     let shown = printable(path.as_os_str().as_bytes());
-                    notes.push(format!(
-                        "the attributes `{shown}` do not count in the machine: the repository names a file outside of itself"
-                    ));
+                    notes.push(format!("its `core.attributesFile` was not used: `{shown}` is outside the repository"));
                     None
                 }
                 Ok(real) => Some(real),
@@ -106,10 +104,10 @@ impl Conversions {
 
     /// Returns what a machine lacks for the tracked files of a checkout, which lie at `place` of a folder.
     pub(in crate::source) fn missing_filters(&self, checkout: &Checkout, source: &Folder, place: &[u8]) -> Vec<String> {
-        if self.filters.is_empty() {
+        let attributes = self.attributes.borrow();
+        if self.filters.is_empty() || !attributes.is_about_filters() {
             return Vec::new();
         }
-        let attributes = self.attributes.borrow();
         let mut counts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for path in checkout.tracked_files() {
             let Some(filter) = attributes.filter(path).filter(|filter| self.filters.contains(filter)) else { continue };
@@ -126,13 +124,9 @@ impl Conversions {
         }
         let told = counts.into_iter().map(|(filter, count)| {
             let filter = printable(&filter);
-            let (files, they) = if count == 1 {
-                ("1 tracked file goes".to_owned(), "it looks")
-            } else {
-                (format!("{count} tracked files go"), "they look")
-            };
-            let hint = if filter == "lfs" { "; `apt-get install git-lfs` and `git lfs install` in the machine add it" } else { "" };
-            format!("{files} through the filter `{filter}`, which Git in the machine lacks: {they} modified there{hint}")
+            let files = if count == 1 { "1 tracked file appears".to_owned() } else { format!("{count} tracked files appear") };
+            let hint = if filter == "lfs" { "; run `apt-get install git-lfs && git lfs install` there to fix this" } else { "" };
+            format!("{files} modified in the workspace unless it has the Git filter `{filter}`{hint}")
         });
         told.collect()
     }

@@ -147,14 +147,14 @@ impl GitEnvironment {
 /// Reads `GIT_CONFIG_COUNT` and what it counts; Git refuses to work with what is refused here.
 fn settings(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<(String, String)>, &'static str> {
     let Some(count) = variable("GIT_CONFIG_COUNT").filter(|count| !count.is_empty()) else { return Ok(Vec::new()) };
-    let count: usize = count.to_str().and_then(|count| count.parse().ok()).ok_or("`GIT_CONFIG_COUNT` is not a number")?;
+    let count: usize = count.to_str().and_then(|count| count.parse().ok()).ok_or("it is not a number")?;
     if count > SETTINGS_MAX {
-        return Err("`GIT_CONFIG_COUNT` is larger than 1000");
+        return Err("it is larger than 1000");
     }
     let one = |index: usize| {
         let named = |kind: &str| variable(&format!("GIT_CONFIG_{kind}_{index}"));
-        let key = named("KEY").filter(|key| !key.is_empty()).ok_or("a variable `GIT_CONFIG_KEY_…` is missing")?;
-        let value = named("VALUE").ok_or("a variable `GIT_CONFIG_VALUE_…` is missing")?;
+        let key = named("KEY").filter(|key| !key.is_empty()).ok_or("a `GIT_CONFIG_KEY_…` is missing")?;
+        let value = named("VALUE").ok_or("a `GIT_CONFIG_VALUE_…` is missing")?;
         Ok((key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
     };
     (0..count).map(one).collect()

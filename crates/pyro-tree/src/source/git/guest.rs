@@ -27,7 +27,7 @@ pub(in crate::source) enum References {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::source) struct GuestConfig {
     pub(in crate::source) text: String,
-    /// What keeps Git in the machine from working as it does here.
+    /// What keeps Git in a machine from working as it does here.
     pub(in crate::source) notes: Vec<String>,
 }
 
@@ -73,13 +73,13 @@ impl GuestConfig {
         let (name, value) = (setting.name.as_str(), &setting.value);
         let note = match name {
             "refstorage" if value.eq_ignore_ascii_case("reftable") && references == References::AsTheyAre => {
-                "its references are a reftable, which Git before 2.45 cannot read; \
-                 `git refs migrate --ref-format=files` on the host makes them files"
+                "its refs are stored as reftables, which Git before 2.45 cannot read; \
+                 run `git refs migrate --ref-format=files` on the host"
                     .to_owned()
             }
             "noop" | "noop-v1" | "objectformat" | "partialclone" | "preciousobjects" => return,
             _ if !is_kept(setting, references) => return,
-            _ => format!("it needs `extensions.{name}`: Git in the machine refuses to work with it unless it knows that extension"),
+            _ => format!("it uses `extensions.{name}`; Git in the workspace fails unless it supports that extension"),
         };
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -97,8 +97,8 @@ impl GuestConfig {
         let remote = setting.subsection.as_deref().unwrap_or(&setting.value);
         let address = config.get_of("remote", remote, "url").map_or_else(|| strip_value(remote), strip_value);
         self.notes.push(format!(
-            "it is a partial clone: Git in the machine fetches what is not here yet from `{}`, and fails where it cannot reach that; \
-             `git fetch --refetch --no-filter` on the host makes the clone whole",
+            "it is a partial clone; objects that were not fetched yet are missing in the workspace unless it can reach `{}`. \
+             To complete the clone, run `git fetch --refetch --no-filter` on the host",
             crate::path::printable_cut(address.as_bytes(), 200)
         ));
     }
@@ -194,7 +194,7 @@ mod tests {
             [branch \"https://h/x\"]\n\tremote = \"https://h/x\"\n[submodule \"https://h/x\"]\n\tactive = \"1\"\n\
             [user]\n\tname = \"https://h/x\"\n"
         );
-        assert!(written.notes[0].contains("from `https://h/x`") && !written.notes[0].contains("s3cret"), "{:?}", written.notes);
+        assert!(written.notes[0].contains("reach `https://h/x`") && !written.notes[0].contains("s3cret"), "{:?}", written.notes);
     }
 
     #[test]

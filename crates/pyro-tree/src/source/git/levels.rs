@@ -98,16 +98,16 @@ impl Reading<'_> {
         let text = match read_config_file(path, CONFIG_MAX_BYTES) {
             Ok(Some(text)) => text,
             Ok(None) => return,
-            Err(error) => return self.complain(format!("Git's configuration `{}` cannot be read: {error}", shown())),
+            Err(error) => return self.complain(format!("cannot read Git's configuration `{}`: {error}", shown())),
         };
         self.files += 1;
         self.bytes = self.bytes.saturating_add(text.len() as u64);
         if self.files > FILES_MAX || self.bytes > TOTAL_MAX_BYTES {
-            return self.complain("Git's configuration includes too much; the rest of it does not count".to_owned());
+            return self.complain("Git's configuration includes too many files; the rest was ignored".to_owned());
         }
         match Config::parse(&text, level) {
             Ok(config) => self.take(config, Some(path), depth),
-            Err(error) => self.complain(format!("Git's configuration `{}` does not count: {error}", shown())),
+            Err(error) => self.complain(format!("Git's configuration `{}` was ignored: {error}", shown())),
         }
     }
 
@@ -136,7 +136,7 @@ impl Reading<'_> {
             None => return,
         };
         if depth == DEPTH_MAX {
-            return self.complain(format!("files of Git's configuration include each other more than {DEPTH_MAX} times deep"));
+            return self.complain(format!("Git's configuration has includes nested more than {DEPTH_MAX} deep; the rest was ignored"));
         }
         self.file(&path, level, depth + 1);
     }
@@ -184,7 +184,7 @@ impl Reading<'_> {
     fn variables(&mut self) {
         let (settings, problem) = self.environment.settings();
         if let Some(problem) = problem {
-            self.complain(format!("settings of variables do not count: {problem}"));
+            self.complain(format!("settings from `GIT_CONFIG_COUNT` were ignored: {problem}"));
         }
         let parsed = settings.iter().filter_map(|(key, value)| {
             let (section, rest) = key.split_once('.')?;

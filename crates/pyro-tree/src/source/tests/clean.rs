@@ -115,7 +115,7 @@ fn a_repository_cannot_name_a_file_of_the_host_whose_lines_it_gets() {
         let _ = symlink("../secret", home.repository().join("link"));
         home.git(&["config", "core.attributesFile", named]);
         let (taken, report) = home.take();
-        assert!(report.notes[0].text.contains("names a file outside of itself"), "{:?}", report.notes);
+        assert!(report.notes[0].text.contains("is outside the repository"), "{:?}", report.notes);
         assert!(taken.0.values().all(|(_, _, content)| !content.windows(8).any(|window| window == b"password")), "{named}");
     }
 }
@@ -184,6 +184,18 @@ fn sparse_checkouts_stay_sparse() {
 }
 
 #[test]
+fn rules_outside_of_a_sparse_checkout_are_said_to_be_missing() {
+    let home = Home::new(&[]);
+    home.commit(&[(".gitignore", "*.log\n"), ("a/x", "x\n")]);
+    put(&home.repository(), &[("a/debug.log", "")]);
+    home.git(&["sparse-checkout", "set", "--no-cone", "/a/"]);
+    assert_eq!(home.git(&["status", "--porcelain"]), "");
+    let (taken, report) = home.take();
+    assert!(taken.0.contains_key("a/debug.log"));
+    assert!(report.notes.len() == 1 && report.notes[0].text.contains("`.gitignore` is not in the sparse checkout"), "{:?}", report.notes);
+}
+
+#[test]
 fn clones_that_are_not_whole_work_or_say_what_they_lack() {
     let origin = Home::new(&[]);
     origin.commit(&[("a", "1\n"), ("b", "2\n")]);
@@ -202,7 +214,7 @@ fn clones_that_are_not_whole_work_or_say_what_they_lack() {
     let (status, notes) = home.seeded();
     assert_eq!(status, "");
     assert_eq!(notes.len(), 1);
-    assert!(notes[0].starts_with(".git: it is a partial clone: ") && notes[0].contains(&address), "{notes:?}");
+    assert!(notes[0].starts_with(".git: it is a partial clone; ") && notes[0].contains(&address), "{notes:?}");
     // Git in the seed knows where the rest is.
     let (taken, _) = home.take();
     let copy = tempfile::tempdir().unwrap();
@@ -272,9 +284,10 @@ fn references_in_reftables_become_files() {
     new_git(&repository, &["add", "a"]);
     new_git(&repository, &["commit", "-q", "-m", "one"]);
     new_git(&repository, &["tag", "-a", "-m", "note", "v1"]);
-    for index in 0..300 {
-        new_git(&repository, &["update-ref", &format!("refs/heads/some/long/name/of/a/branch/{index}"), "HEAD"]);
-    }
+    // More than fit into one block.
+    let many: String = (0..300).map(|index| format!("create refs/heads/some/long/name/of/a/branch/{index} HEAD\n")).collect();
+    put(home.path(), &[("many", &many)]);
+    run(&repository, "sh", &["-c", &format!("{newer} update-ref --stdin < ../many")]);
     new_git(&repository, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
     new_git(&repository, &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     new_git(&repository, &["update-ref", "-d", "refs/heads/some/long/name/of/a/branch/7"]);
@@ -296,7 +309,7 @@ fn references_in_reftables_become_files() {
         );
         assert_eq!(git(copy.path(), &["status", "--porcelain"]), "");
         assert_eq!(report.origin_ref.unwrap(), new_git(source, &["rev-parse", "HEAD"]).trim());
-        assert!(report.notes.len() == 1 && report.notes[0].text.contains("without reflogs"), "{:?}", report.notes);
+        assert!(report.notes.len() == 1 && report.notes[0].text.contains("reflogs and all stashes"), "{:?}", report.notes);
     }
 }
 
@@ -320,9 +333,9 @@ fn filters_that_a_machine_lacks_are_said_by_name_and_number() {
     assert_eq!(
         notes,
         [
-            ".git: 1 tracked file goes through the filter `kept`, which Git in the machine lacks: it looks modified there",
-            ".git: 2 tracked files go through the filter `lfs`, which Git in the machine lacks: they look modified there; \
-             `apt-get install git-lfs` and `git lfs install` in the machine add it",
+            ".git: 1 tracked file appears modified in the workspace unless it has the Git filter `kept`",
+            ".git: 2 tracked files appear modified in the workspace unless it has the Git filter `lfs`; \
+             run `apt-get install git-lfs && git lfs install` there to fix this",
         ]
     );
     // Content that was never fetched looks the same with the filter and without it.

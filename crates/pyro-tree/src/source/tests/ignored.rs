@@ -179,7 +179,7 @@ fn a_list_of_ignored_files_that_cannot_be_read_is_said() {
     let git_environment = environment(&[("HOME", &home.path().display().to_string()), ("GIT_CONFIG_NOSYSTEM", "1")]);
     let (_, report) = take(&home.path().join("r"), &SourceOptions { git_environment, ..SourceOptions::default() });
     assert_eq!(report.notes.len(), 1);
-    assert!(report.notes[0].text.contains("large` does not count, since it cannot be read: is larger than"), "{:?}", report.notes);
+    assert!(report.notes[0].text.contains("large`, so files that it ignores may have been copied: is larger than"), "{:?}", report.notes);
 }
 
 #[test]
