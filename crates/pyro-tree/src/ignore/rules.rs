@@ -153,8 +153,18 @@ impl Eq for IgnoreRules {}
 
 impl IgnoreRules {
     /// Adds a checkout whose top is a folder of the tree.
-    pub(crate) fn add_scope(&mut self, root: &[u8], scope: Scope) -> Result<(), TooManyRules> {
-        self.grow(scope.bytes())?;
+    pub(crate) fn add_scope(&mut self, root: &[u8], mut scope: Scope) -> Result<(), TooManyRules> {
+        // A folder may hold hundreds of checkouts, and the user's excludes are the same in all of them.
+        let first = self.scopes.values().next().filter(|first| first.case == scope.case);
+        let known = first.and_then(|first| first.excludes.get(&Excludes::User)).cloned();
+        match known.filter(|known| scope.excludes.get(&Excludes::User) == Some(known)) {
+            Some(known) => {
+                scope.excludes.remove(&Excludes::User);
+                self.grow(scope.bytes())?;
+                scope.excludes.insert(Excludes::User, known);
+            }
+            None => self.grow(scope.bytes())?,
+        }
         self.scopes.insert(root.to_vec(), scope);
         Ok(())
     }

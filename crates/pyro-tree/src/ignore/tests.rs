@@ -311,6 +311,20 @@ fn rules_that_are_too_large_are_refused() {
 }
 
 #[test]
+fn excludes_of_the_user_are_held_once_for_many_checkouts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rules = IgnoreRules::default();
+    for index in 0..100 {
+        let mut scope = Scope::new(Case::Sensitive);
+        scope.set_excludes(Excludes::User, &[vec![b'#'; 1 << 20], b"\n*.log\n".to_vec()].concat());
+        rules.add_scope(format!("checkout{index}").as_bytes(), scope).unwrap();
+    }
+    check(&rules, "checkout7/a.log", EntryKind::File, true);
+    rules.store(&folder.path().join("rules")).unwrap();
+    assert_eq!(IgnoreRules::load(&folder.path().join("rules")).unwrap(), Some(rules));
+}
+
+#[test]
 fn a_set_of_rules_that_is_cut_or_newer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules");

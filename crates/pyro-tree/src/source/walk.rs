@@ -149,8 +149,11 @@ impl<S: Sink> Walk<'_, S> {
             for complaint in &checkout.complaints {
                 self.emitter.leave_out(dot_git.as_bytes(), complaint.clone());
             }
+            // What is said of the user's own configuration need not be said of each checkout.
             for note in &checkout.notes {
-                self.emitter.note(dot_git.as_bytes(), note);
+                if self.emitter.report.notes.iter().all(|before| before.text != *note) {
+                    self.emitter.note(dot_git.as_bytes(), note);
+                }
             }
             if visit.path.is_empty() && location.is_some() {
                 self.emitter.report.origin = OriginKind::Git;

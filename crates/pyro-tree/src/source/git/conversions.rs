@@ -4,7 +4,7 @@
 //! files it is about. Attributes are only read where a program is configured for some filter.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     os::unix::ffi::OsStrExt as _,
     path::Path,
@@ -24,6 +24,9 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 /// Longest of these.
 const LFS_POINTER_MAX_BYTES: u64 = 1024;
 
+/// Most bytes of attributes that are held of one checkout; compiled, they take some forty times that.
+const TOTAL_MAX_BYTES: usize = 16 << 20;
+
 /// What is known about conversions in one checkout.
 #[derive(Debug, Default)]
 pub(in crate::source) struct Conversions {
@@ -32,6 +35,7 @@ pub(in crate::source) struct Conversions {
     /// Filters that a program is configured for.
     filters: BTreeSet<Vec<u8>>,
     attributes: RefCell<Attributes>,
+    attribute_bytes: Cell<usize>,
     folded: bool,
 }
 
@@ -95,8 +99,13 @@ impl Conversions {
         !self.filters.is_empty()
     }
 
-    /// Takes over the `.gitattributes` of a folder of the checkout.
+    /// Takes over the `.gitattributes` of a folder of the checkout. Beyond what any honest one has, they are not looked at: what is missed is a
+    /// note.
     pub(in crate::source) fn add_attributes(&self, folder: &[u8], bytes: &[u8]) {
+        self.attribute_bytes.set(self.attribute_bytes.get().saturating_add(bytes.len()));
+        if self.attribute_bytes.get() > TOTAL_MAX_BYTES {
+            return;
+        }
         let macros = if folder.is_empty() { Macros::Allowed } else { Macros::Refused };
         let case = if self.folded { Case::Folded } else { Case::Sensitive };
         self.attributes.borrow_mut().add_folder(folder, AttributesFile::parse(bytes, case, macros));
