@@ -13,8 +13,8 @@ pub(super) struct Extension {
     pub(super) size: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) sparse: Sparse,
-    /// The entry continues a file of another archive.
-    pub(super) other_volume: bool,
+    /// The entry continues this file of another archive.
+    pub(super) other_volume: Option<Vec<u8>>,
 }
 
 /// What they say of a sparse file, in any of the three forms that GNU tar has written.
@@ -65,7 +65,7 @@ impl Extension {
                 let offset = self.sparse.offset.take().ok_or(ArchiveProblem::Extension)?;
                 self.sparse.map.get_or_insert_default().push((offset, number(value)?));
             }
-            b"GNU.volume.filename" | b"GNU.volume.offset" => self.other_volume = true,
+            b"GNU.volume.filename" => self.other_volume = said.then(|| value.to_vec()),
             _ => {}
         }
         Ok(())
@@ -78,7 +78,7 @@ impl Extension {
         both.link = both.link.or_else(|| self.link.clone());
         both.size = both.size.or(self.size);
         both.mtime = both.mtime.or(self.mtime);
-        both.other_volume |= self.other_volume;
+        both.other_volume = both.other_volume.or_else(|| self.other_volume.clone());
         both
     }
 }

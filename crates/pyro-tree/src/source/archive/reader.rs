@@ -162,9 +162,9 @@ impl<R: Read> Reader<R> {
     fn member(&mut self, kind: u8, header: Header<'_>, size: u64, mut before: Before) -> Result<Member, ReadError> {
         let extension = self.global.with(&before.own);
         let name = extension.path.clone().or_else(|| before.long_name.take()).unwrap_or_else(|| header.name());
-        let name = extension.sparse.name.clone().unwrap_or(name);
+        let name = extension.other_volume.clone().or_else(|| extension.sparse.name.clone()).unwrap_or(name);
         let refused = |problem| ReadError::Refused { name: name.clone(), problem };
-        if extension.other_volume || kind == b'M' {
+        if extension.other_volume.is_some() || kind == b'M' {
             return Err(refused(ArchiveProblem::Volume));
         }
         // Only what may have content has a size; elsewhere it is a hint about something else.

@@ -280,6 +280,29 @@ fn headers_that_are_no_files_are_read_over() {
 }
 
 #[test]
+fn volumes_are_refused_and_incremental_backups_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    put(path, &[("in/a", "small"), ("in/sub/b", "b"), ("in/z", &"z".repeat(40_000))]);
+    let (expected, _) = take(&path.join("in"), &SourceOptions::default());
+    for form in ["gnu", "posix"] {
+        let format = format!("--format={form}");
+        // A change script that names the next volume, instead of asking for a tape.
+        put(path, &[("next", &format!("#!/bin/sh\necho {form}2.tar >&$TAR_FD\n"))]);
+        fs::set_permissions(path.join("next"), fs::Permissions::from_mode(0o755)).unwrap();
+        let volumes = ["--multi-volume", "--tape-length=30", "--info-script=./next", "--sort=name"];
+        run(path, "tar", &[&[&format, "-cf", &format!("{form}1.tar")], &volumes[..], &["-C", "in", "."]].concat());
+        assert!(refused(&path.join(format!("{form}1.tar"))).contains("is damaged after"));
+        let message = refused(&path.join(format!("{form}2.tar")));
+        assert!(message.contains("z`: it is part of a multi-volume archive"), "{message}");
+        let snapshot = format!("--listed-incremental={form}.snapshot");
+        let incremental = [snapshot.as_str(), "-C", "in", "."];
+        run(path, "tar", &[&[&format, "-cf", "incremental.tar"], &incremental[..]].concat());
+        assert_eq!(take(&path.join("incremental.tar"), &SourceOptions::default()).0.0, expected.0, "{form}");
+    }
+}
+
+#[test]
 fn the_tarball_of_a_commit_is_what_the_commit_holds() {
     let folder = checkout();
     let place = tempfile::tempdir().unwrap();
