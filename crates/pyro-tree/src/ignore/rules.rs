@@ -65,6 +65,8 @@ impl PartialEq for PatternFile {
     }
 }
 
+impl Eq for PatternFile {}
+
 /// Files of patterns that speak for a whole checkout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Excludes {
@@ -75,7 +77,7 @@ pub(crate) enum Excludes {
 }
 
 /// The rules of one checkout.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// Where the tree that was walked lies in the checkout; empty unless it is a part of one.
     pub(super) prefix: Vec<u8>,
@@ -93,12 +95,21 @@ impl Scope {
     }
 
     pub(crate) fn set_excludes(&mut self, which: Excludes, bytes: &[u8]) {
-        self.excludes.insert(which, PatternFile::new(bytes, self.case));
+        let file = PatternFile::new(bytes, self.case);
+        // The one that `git init` makes holds nothing but comments.
+        if !file.patterns.is_empty() {
+            self.excludes.insert(which, file);
+        }
     }
 
     /// Takes over the `.gitignore` of a folder of the checkout, instead of one that is known of it.
     pub(crate) fn set_folder(&mut self, folder: &[u8], bytes: &[u8]) {
-        self.folders.insert(folder.to_vec(), PatternFile::new(bytes, self.case));
+        let file = PatternFile::new(bytes, self.case);
+        if file.patterns.is_empty() {
+            self.folders.remove(folder);
+        } else {
+            self.folders.insert(folder.to_vec(), file);
+        }
     }
 
     /// Says where in the checkout the tree lies that is walked, and whether that place is ignored.
@@ -141,14 +152,20 @@ impl Scope {
 }
 
 /// Every rule that was met in a tree.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct IgnoreRules {
     /// By the folder of the tree that is a checkout's top, which is empty for the tree's own.
     scopes: BTreeMap<Vec<u8>, Scope>,
+    /// What was ever taken in; files that were replaced count still.
     total_bytes: usize,
 }
 
-// Patterns are compared by what was written, so the comparison is one.
+impl PartialEq for IgnoreRules {
+    fn eq(&self, other: &Self) -> bool {
+        self.scopes == other.scopes
+    }
+}
+
 impl Eq for IgnoreRules {}
 
 impl IgnoreRules {

@@ -89,9 +89,7 @@ pub(in crate::source) fn compose<S: Sink>(
         gatherer.add_text(HOST_ATTRIBUTES.as_bytes(), checkout.conversions.host_attributes.clone());
     }
     if checkout.reftable.is_some() {
-        config
-            .notes
-            .push("its refs were converted from reftables to files; reflogs and all stashes but the latest were left out".to_owned());
+        config.notes.push("its refs were converted from reftables to files; reflogs, and stashes with them, were left out".to_owned());
     }
     for note in config.notes {
         emitter.note(prefix.as_bytes(), &note);

@@ -309,7 +309,7 @@ fn references_in_reftables_become_files() {
         );
         assert_eq!(git(copy.path(), &["status", "--porcelain"]), "");
         assert_eq!(report.origin_ref.unwrap(), new_git(source, &["rev-parse", "HEAD"]).trim());
-        assert!(report.notes.len() == 1 && report.notes[0].text.contains("reflogs and all stashes"), "{:?}", report.notes);
+        assert!(report.notes.len() == 1 && report.notes[0].text.contains("reflogs, and stashes with them"), "{:?}", report.notes);
     }
 }
 
