@@ -51,6 +51,8 @@ pub enum Error {
     SeedTooLarge { seed_bytes: u64, disk_bytes: u64 },
     #[error("cannot seed `{entry}`: {problem}")]
     SeedEntry { entry: String, problem: &'static str },
+    #[error("cannot write the seed to its disk: `debugfs` failed")]
+    SeedNotWritten { source: ToolOutput },
     #[error("cannot read `{entry}` of the seed")]
     SeedContent { entry: String, source: io::Error },
 }
@@ -66,6 +68,7 @@ impl Error {
             Self::ToolFailed { .. } | Self::NoDebianSources { .. } | Self::NoKernel { .. } | Self::MissingModule { .. } => {
                 ErrorKind::EnvironmentUnavailable
             }
+            Self::SeedNotWritten { .. } => ErrorKind::Internal,
             Self::NewerFormat { .. } => ErrorKind::Incompatible,
             Self::DiskTooSmall { .. } | Self::SeedEntry { .. } => ErrorKind::InvalidArgument,
             Self::SeedTooLarge { .. } => ErrorKind::LimitExceeded,
@@ -90,6 +93,9 @@ impl Error {
             Self::SeedTooLarge { .. } => {
                 Some("give the workspace a larger disk with `--disk-gib`, or leave out of the seed what is not needed".to_owned())
             }
+            Self::SeedNotWritten { .. } => Some(
+                "check `debugfs -V`: Pyro is tested with e2fsprogs 1.47; with that version or a newer one, report this as a bug".to_owned(),
+            ),
             Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::UnsupportedArchitecture { .. }

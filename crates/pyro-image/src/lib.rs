@@ -27,5 +27,5 @@ pub use error::{Error, Result, ToolOutput};
 pub use initramfs::initramfs;
 pub use partial::Partial;
 pub use progress::{PullProgress, phase};
-pub use seed::{SeedWriter, Written};
+pub use seed::{SeedTime, SeedWriter, Written};
 pub use store::{Entry, Environment, Environments, PruneScope, Pruned, PrunedWhat, PullOptions};

@@ -6,8 +6,9 @@
 //! checked and the inodes are counted at the end. And it reads lines, so an *odd* entry, one with a line break in its path or target,
 //! goes through an argument of a process of its own.
 //!
-//! Times are set through its clock before each command: that costs nothing, where setting them afterwards searches the folder again. All
-//! belongs to root, whoever runs it. As debugfs searches a folder from its start for each name, a folder costs time by the square of its
+//! Times are set through its clock before each command: that costs nothing, where setting them afterwards searches the folder again.
+//! Nanoseconds, and seconds beyond 32 bits, lie in a field of their own; a file's is set in the next batch by the number of its inode,
+//! which debugfs prints when it makes it, and that costs nothing either. All belongs to root, whoever runs it. As debugfs searches a folder from its start for each name, a folder costs time by the square of its
 //! size: 20 000 files in one folder take 4 s.
 
 use std::collections::HashSet;
@@ -58,6 +59,15 @@ pub struct SeedWriter {
     /// Inodes that were free in the blank, less those taken since: what must be free at the end.
     inodes_free: u32,
     bytes: u64,
+}
+
+/// When something was changed last. A time that ext4 cannot hold becomes the first or the last that it can: 1901 or 2446.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeedTime {
+    /// Seconds since 1970, rounded down.
+    pub seconds: i64,
+    /// What goes beyond them, below 1 000 000 000.
+    pub nanoseconds: u32,
 }
 
 /// What has become of a file.
@@ -115,15 +125,16 @@ impl SeedWriter {
     /// # Errors
     ///
     /// Fails if its parent is missing or the disk is full.
-    pub fn directory(&mut self, path: &[u8], mode: u32, mtime_seconds: i64) -> Result<()> {
+    pub fn directory(&mut self, path: &[u8], mode: u32, mtime: SeedTime) -> Result<()> {
+        let moment = Moment::of(mtime);
         if path.is_empty() {
-            self.set_field(path, b"mtime", &time_word(mtime_seconds))?;
+            self.set_mtime(path, &moment)?;
         } else {
             self.check(path)?;
             if self.folders.contains(path) {
                 return Err(refused(path, "it is in the seed twice"));
             }
-            self.make(path, mtime_seconds, Origin::Directory)?;
+            self.make(path, &moment, Origin::Directory)?;
             self.folders.insert(path.to_owned());
         }
         // debugfs makes every folder with this mode.
@@ -135,12 +146,12 @@ impl SeedWriter {
     /// # Errors
     ///
     /// Fails if its parent is missing, the target cannot be one, or the disk is full.
-    pub fn link(&mut self, path: &[u8], target: &[u8], mtime_seconds: i64) -> Result<()> {
+    pub fn link(&mut self, path: &[u8], target: &[u8], mtime: SeedTime) -> Result<()> {
         self.check(path)?;
         if target.is_empty() || target.len() > TARGET_MAX_BYTES || target.contains(&0) {
             return Err(refused(path, "its target is empty, too long or holds a zero byte"));
         }
-        self.make(path, mtime_seconds, Origin::Link { target })
+        self.make(path, &Moment::of(mtime), Origin::Link { target })
     }
 
     /// Writes a file of exactly `size_bytes`.
@@ -148,7 +159,7 @@ impl SeedWriter {
     /// # Errors
     ///
     /// Fails if its parent is missing, `content` fails or has another size, or the disk is full.
-    pub fn file(&mut self, path: &[u8], mode: u32, mtime_seconds: i64, size_bytes: u64, content: &mut dyn Read) -> Result<Written> {
+    pub fn file(&mut self, path: &[u8], mode: u32, mtime: SeedTime, size_bytes: u64, content: &mut dyn Read) -> Result<Written> {
         self.check(path)?;
         self.bytes = self.bytes.saturating_add(size_bytes);
         if self.bytes > self.image.size_bytes() {
@@ -160,7 +171,7 @@ impl SeedWriter {
         // A file that its owner may not read could not be read by debugfs, either.
         let readable = mode & 0o400 != 0;
         let (spooled, digest) = self.spool.add(path, if readable { mode } else { 0o600 }, size_bytes, content)?;
-        self.make(path, mtime_seconds, Origin::File { spooled: spooled.as_os_str().as_bytes() })?;
+        self.make(path, &Moment::of(mtime), Origin::File { spooled: spooled.as_os_str().as_bytes() })?;
         if !readable {
             self.set_field(path, b"mode", &mode_word(FILE_MODE | mode))?;
         }
@@ -173,10 +184,13 @@ impl SeedWriter {
     ///
     /// Fails if the disk is full or anything was not written; the image is gone then.
     pub fn finish(mut self) -> Result<()> {
-        self.flush()?;
-        if self.image.free_inodes()? != self.inodes_free {
-            let complaint = format!("{} inodes are free on the disk instead of {}", self.image.free_inodes()?, self.inodes_free);
-            return Err(failed(std::process::ExitStatus::default(), complaint));
+        // A batch leaves the times of its files to the next one.
+        while !self.batch.commands.is_empty() {
+            self.run_batch()?;
+        }
+        let found = self.image.free_inodes()?;
+        if found != self.inodes_free {
+            return Err(failed(format!("{found} inodes are free on the disk instead of {}", self.inodes_free)));
         }
         self.image.publish()
     }
@@ -188,26 +202,37 @@ impl SeedWriter {
         if self.folders.contains(split(path).0) { Ok(()) } else { Err(refused(path, "its folder is not in the seed")) }
     }
 
-    fn make(&mut self, path: &[u8], mtime_seconds: i64, origin: Origin<'_>) -> Result<()> {
+    fn make(&mut self, path: &[u8], moment: &Moment, origin: Origin<'_>) -> Result<()> {
         self.count_inode()?;
         let (parent, name) = split(path);
-        let (full, folder, time) = (below_top(path), below_top(parent), time_word(mtime_seconds));
+        let (full, folder) = (below_top(path), below_top(parent));
         // Alone, a command has no folder to be in, so it names the whole path.
         let (alone, among_others) = (origin.words(&full), origin.words(name));
         if is_odd(&alone) || is_odd(&[b"cd", &folder]) {
             self.run_batch()?;
             self.run_alone(&alone)?;
-            return self.set_field(path, b"mtime", &time);
+            return self.set_mtime(path, moment);
         }
         if self.batch.folder != folder {
             self.add_command(&[b"cd", &folder])?;
             self.batch.folder = folder;
         }
-        if self.batch.time != time {
-            self.add_command(&[b"set_current_time", &time])?;
-            self.batch.time = time;
+        if self.batch.time != moment.clock {
+            self.add_command(&[b"set_current_time", &moment.clock])?;
+            self.batch.time.clone_from(&moment.clock);
         }
-        self.add_command(&among_others)
+        self.add_command(&among_others)?;
+        match (origin, moment.needs_extra()) {
+            (Origin::File { .. }, needed) => self.batch.extras.push(needed.then_some(moment.extra)),
+            (Origin::Directory | Origin::Link { .. }, true) => self.set_field(path, b"mtime_extra", &moment.extra_word())?,
+            (Origin::Directory | Origin::Link { .. }, false) => {}
+        }
+        Ok(())
+    }
+
+    fn set_mtime(&mut self, path: &[u8], moment: &Moment) -> Result<()> {
+        self.set_field(path, b"mtime", &moment.clock)?;
+        self.set_field(path, b"mtime_extra", &moment.extra_word())
     }
 
     fn set_field(&mut self, path: &[u8], field: &[u8], value: &[u8]) -> Result<()> {
@@ -250,7 +275,13 @@ impl SeedWriter {
             return Ok(());
         }
         let commands = self.spool.write_commands(&batch.commands)?;
-        self.run(&["-f".as_ref(), commands.as_os_str()], batch.expected)
+        let inodes = self.run(&["-f".as_ref(), commands.as_os_str()], batch.expected)?;
+        for (inode, extra) in inodes.iter().zip(batch.extras) {
+            if let Some(extra) = extra {
+                self.batch.push(&[b"set_inode_field", format!("<{inode}>").as_bytes(), b"mtime_extra", extra.to_string().as_bytes()]);
+            }
+        }
+        Ok(())
     }
 
     fn run_alone(&mut self, words: &[&[u8]]) -> Result<()> {
@@ -258,10 +289,11 @@ impl SeedWriter {
         expected.count(words);
         // Only commands from a file are repeated in the output.
         expected.commands = 0;
-        self.run(&["-R".as_ref(), OsStr::from_bytes(&line(words))], expected)
+        self.run(&["-R".as_ref(), OsStr::from_bytes(&line(words))], expected).map(drop)
     }
 
-    fn run(&self, what: &[&OsStr; 2], expected: Expected) -> Result<()> {
+    /// Runs debugfs and returns the inodes of the files it made, in their order.
+    fn run(&self, what: &[&OsStr; 2], expected: Expected) -> Result<Vec<u32>> {
         // `-n`: the blank is ours and sound. Checking the checksums of a folder for each new name would double the time.
         let arguments = ["-n".as_ref(), "-w".as_ref(), what[0], what[1], self.image.temporary().as_os_str()];
         let output = Tool::DEBUGFS.outputs("write the seed", &arguments)?;
@@ -275,13 +307,12 @@ impl SeedWriter {
             return Err(Error::DiskFull { activity: "write the seed".to_owned() });
         }
         if !complaints.is_empty() {
-            return Err(failed(output.status, complaints.join("\n")));
+            return Err(failed(complaints.join("\n")));
         }
-        let found = Expected::read(&output.stdout);
-        if found == Some(expected) {
-            return Ok(());
+        match Expected::read(&output.stdout) {
+            Some((found, inodes)) if found == expected => Ok(inodes),
+            found => Err(failed(format!("it printed {:?}, expected were {expected:?}", found.map(|(found, _)| found)))),
         }
-        Err(failed(output.status, format!("it printed {found:?}, expected were {expected:?}")))
     }
 
     fn count_inode(&mut self) -> Result<()> {
@@ -302,6 +333,8 @@ struct Batch {
     /// The folder and the clock they leave debugfs with; empty at its start.
     folder: Vec<u8>,
     time: Vec<u8>,
+    /// What is to be set of each file they make, in their order, once its inode is known.
+    extras: Vec<Option<u32>>,
 }
 
 impl Batch {
@@ -330,18 +363,23 @@ impl Expected {
         }
     }
 
-    /// Counts what was printed; none if there is anything else among it.
-    fn read(output: &[u8]) -> Option<Self> {
+    /// Counts what was printed, and reads the inodes of files; none if there is anything else among it.
+    fn read(output: &[u8]) -> Option<(Self, Vec<u32>)> {
+        const INODE: &[u8] = b"Allocated inode: ";
         let mut found = Self::default();
+        let mut inodes = Vec::new();
         for line in output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match line {
                 line if line.starts_with(b"debugfs: ") => found.commands += 1,
-                line if line.starts_with(b"Allocated inode: ") => found.files += 1,
+                line if line.starts_with(INODE) => {
+                    found.files += 1;
+                    inodes.push(std::str::from_utf8(&line[INODE.len()..]).ok()?.trim().parse().ok()?);
+                }
                 line if line.starts_with(b"Setting current time to ") => found.clocks += 1,
                 _ => return None,
             }
         }
-        Some(found)
+        Some((found, inodes))
     }
 }
 
@@ -381,13 +419,39 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Writes a time as debugfs reads it. It stores 32 bits with a sign, and its clock takes 0 for none set.
-fn time_word(seconds: i64) -> Vec<u8> {
-    let seconds = match seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) {
-        0 => 1,
-        seconds => seconds,
-    };
-    format!("@{seconds}").into_bytes()
+/// A time as debugfs is told it.
+struct Moment {
+    /// For its clock.
+    clock: Vec<u8>,
+    /// What the inode's second field holds: two more bits of the seconds, and the nanoseconds.
+    extra: u32,
+    /// The clock alone does not say it.
+    odd: bool,
+}
+
+impl Moment {
+    fn of(time: SeedTime) -> Self {
+        const FIRST: i64 = -(1 << 31);
+        const LAST: i64 = (1 << 34) - (1 << 31) - 1;
+        let seconds = time.seconds.clamp(FIRST, LAST);
+        let nanoseconds = if seconds == time.seconds { time.nanoseconds.min(999_999_999) } else { 0 };
+        let epoch = u32::try_from((seconds - FIRST) >> 32).unwrap_or(0);
+        // To the clock 0 means that it is not set, and -1 is how its parser says that it failed. As 32 bits of both are stored, another
+        // second with the same bits does; newer versions store the rest as well, so that it has to be set anew.
+        let told = match seconds {
+            -1 | 0 => seconds + (1 << 32),
+            other => other,
+        };
+        Self { clock: format!("@{told}").into_bytes(), extra: nanoseconds << 2 | epoch, odd: told != seconds }
+    }
+
+    const fn needs_extra(&self) -> bool {
+        self.extra != 0 || self.odd
+    }
+
+    fn extra_word(&self) -> Vec<u8> {
+        self.extra.to_string().into_bytes()
+    }
 }
 
 fn mode_word(mode: u32) -> Vec<u8> {
@@ -398,6 +462,6 @@ fn refused(path: &[u8], problem: &'static str) -> Error {
     Error::SeedEntry { entry: path.escape_ascii().to_string(), problem }
 }
 
-fn failed(status: std::process::ExitStatus, complaint: String) -> Error {
-    Error::ToolFailed { tool: "debugfs", activity: "write the seed".to_owned(), status, source: ToolOutput(complaint) }
+fn failed(complaint: String) -> Error {
+    Error::SeedNotWritten { source: ToolOutput(complaint) }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use pyro_store::{Accelerator, Retention, Settings};
+use pyro_tree::GitEnvironment;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{NetworkGroup, NetworkRule};
@@ -148,8 +149,8 @@ pub struct Configuration {
     pub values: Vec<Configured>,
     /// Groups of network rules, by name.
     pub network_groups: BTreeMap<NetworkGroup, Vec<NetworkRule>>,
-    /// The user's own list of files Git ignores, where Git looks for it by default. It is Git's to configure, not Pyro's.
-    pub git_excludes: Option<PathBuf>,
+    /// Where the user's Git finds its configuration. It is Git's to configure, not Pyro's.
+    pub git: GitEnvironment,
 }
 
 impl Default for Configuration {
@@ -159,7 +160,7 @@ impl Default for Configuration {
             settings: Settings { retention: Retention::default(), ..Settings::default() },
             values: Vec::new(),
             network_groups: BTreeMap::new(),
-            git_excludes: None,
+            git: GitEnvironment::default(),
         };
         configuration.values =
             KEYS.iter().map(|key| Configured { key: key.name, value: (key.show)(&configuration), origin: Origin::Default }).collect();
@@ -318,10 +319,7 @@ impl Configuration {
         if let Some(accelerator) = flags.accelerator {
             configuration.set(&KEYS[0], accelerator.as_str(), Origin::Flag("--accelerator"))?;
         }
-        // gitignore(5): `$XDG_CONFIG_HOME/git/ignore`, and `$HOME/.config/git/ignore` when that is not set or empty.
-        let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let configurations = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
-        configuration.git_excludes = configurations.map(|folder| folder.join("git/ignore"));
+        configuration.git = GitEnvironment::from_variables(variable);
         Ok(configuration)
     }
 

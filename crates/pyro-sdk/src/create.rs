@@ -1,4 +1,4 @@
-//! `workspace_create` as an operation: the workspace, and what of its seed was left out.
+//! `workspace_create` as an operation: the workspace, and what there is to say of its seed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,24 +8,37 @@ use crate::{
     error::Result,
 };
 
+/// What was said of the seed while the workspace was made.
+#[derive(Default)]
+struct Heard {
+    left_out: Vec<pyro_tree::LeftOut>,
+    left_out_count: u64,
+    notes: Vec<pyro_tree::Note>,
+}
+
 impl Pyro {
     /// Creates a workspace and describes it.
     ///
     /// # Errors
     /// As [`Pyro::create_workspace`].
     pub async fn create_and_describe(&self, request: WorkspaceCreate, observer: &Observer) -> Result<WorkspaceCreated> {
-        let left_out = Arc::new(Mutex::new((Vec::new(), 0)));
+        let heard = Arc::new(Mutex::new(Heard::default()));
         let listening = {
-            let (left_out, observer) = (left_out.clone(), observer.clone());
+            let (heard, observer) = (heard.clone(), observer.clone());
             Observer::new(move |progress| {
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Progress::LeftOut { entries, count } = &progress {
-                    *left_out.lock().unwrap_or_else(PoisonError::into_inner) = (entries.clone(), *count);
+                    (heard.left_out, heard.left_out_count) = (entries.clone(), *count);
+                } else if let Progress::Notes(notes) = &progress {
+                    heard.notes.clone_from(notes);
                 }
+                drop(heard);
                 observer.notify(progress);
             })
         };
         let status = self.create_workspace(request, &listening).await?.status().await?;
-        let (entries, left_out_count) = std::mem::take(&mut *left_out.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(WorkspaceCreated { status, left_out: entries.into_iter().map(Into::into).collect(), left_out_count })
+        let Heard { left_out, left_out_count, notes } = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+        let left_out = left_out.into_iter().map(Into::into).collect();
+        Ok(WorkspaceCreated { status, left_out, left_out_count, notes: notes.into_iter().map(Into::into).collect() })
     }
 }

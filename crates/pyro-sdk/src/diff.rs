@@ -1,5 +1,7 @@
 //! What has changed in a workspace: two trees on disk compared, what differs read, and shown as a patch.
 
+use std::collections::HashSet;
+
 use pyro_disk::{Changed, Tree, TreeEntry, changes};
 use pyro_tree::{Content, DiffEntry, DiffLimits, DiffReport, Difference, EntryKind, Side, TreePath, render};
 
@@ -54,10 +56,10 @@ fn differences(view: &View, ignored: &mut Ignored, before: &mut dyn ReadContent,
     for Changed { path, before, after } in changes(old, &view.now)? {
         changed.push((TreePath::try_from(path.as_slice())?, before, after));
     }
-    ignored.learn(view, changed.iter().map(|(path, _, after)| (path, after.as_ref())))?;
+    ignored.learn(view, changed.iter().map(|(path, before, after)| (path, after.as_ref().or(before.as_ref()))))?;
     let mut found = Vec::new();
     for (path, was, is) in changed {
-        if is_git(path.as_bytes()) || ignored.leaves_out(&path, is.as_ref().or(was.as_ref()))? {
+        if is_git(path.as_bytes()) || ignored.leaves_out(&path) {
             continue;
         }
         let was = side(old, was, before)?;
@@ -67,14 +69,32 @@ fn differences(view: &View, ignored: &mut Ignored, before: &mut dyn ReadContent,
             found.push(Difference { path, before: was, after: is });
         }
     }
-    ignored.leave_out_parents(&mut found);
+    leave_out_hollow(&mut found, |path| ignored.is_above(path));
     Ok(found)
+}
+
+/// Takes new folders away that are hollow and hold nothing that is shown.
+pub(crate) fn leave_out_hollow(found: &mut Vec<Difference>, is_hollow: impl Fn(&TreePath) -> bool) {
+    let hollow = |difference: &Difference| matches!(difference, Difference { before: None, after: Some(Side { kind: EntryKind::Directory, .. }), path } if is_hollow(path));
+    let shown = found.iter().filter(|difference| !hollow(difference));
+    let needed: HashSet<TreePath> = shown.flat_map(|difference| difference.path.ancestors().collect::<Vec<_>>()).collect();
+    found.retain(|difference| needed.contains(&difference.path) || !hollow(difference));
 }
 
 /// Tells whether a path belongs to what Git keeps for itself. `git status` alone rewrites its index; no patch may touch it, and its hooks
 /// and configuration would run on the host.
 pub(crate) fn is_git(path: &[u8]) -> bool {
     path.split(|&byte| byte == b'/').any(|name| name == b".git")
+}
+
+/// Returns what an entry of a disk is, if it can be brought anywhere.
+pub(crate) fn kind(entry: &TreeEntry) -> Option<EntryKind> {
+    match entry.kind {
+        pyro_disk::EntryKind::File => Some(EntryKind::File),
+        pyro_disk::EntryKind::Directory => Some(EntryKind::Directory),
+        pyro_disk::EntryKind::Link => Some(EntryKind::Link),
+        pyro_disk::EntryKind::Other => None,
+    }
 }
 
 pub(crate) fn side(tree: &Tree, entry: Option<TreeEntry>, contents: &mut dyn ReadContent) -> Result<Option<Side>> {

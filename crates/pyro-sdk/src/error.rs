@@ -150,7 +150,7 @@ pub(crate) enum Problem {
     #[error(transparent)]
     Landing(pyro_tree::LandingError),
     #[error(transparent)]
-    Manifest(pyro_tree::ManifestError),
+    Manifest(pyro_tree::RecordsError),
     #[error("workspace's disk holds a malformed path")]
     TreePath(pyro_tree::PathError),
     #[error("cannot take the seed `{}`", path.display())]
@@ -457,7 +457,7 @@ from!(
     pyro_disk::DiskError => Disk,
     pyro_tree::ExportError => Export,
     pyro_tree::LandingError => Landing,
-    pyro_tree::ManifestError => Manifest,
+    pyro_tree::RecordsError => Manifest,
     pyro_tree::PathError => TreePath,
     CalledOff => CalledOff,
     crate::config::ConfigError => Config,

@@ -3,7 +3,7 @@
 use std::{io::Read, ops::ControlFlow, path::PathBuf};
 
 use pyro_disk::{FileReader, Tree, TreeEntry};
-use pyro_tree::{Content, Difference, Entry, EntryKind, Exporter, Repositories, Side, Sparse, TreePath, hazards, is_git};
+use pyro_tree::{Content, Difference, Entry, EntryKind, Exporter, Repositories, Side, Sparse, Timestamp, TreePath, hazards, is_git};
 use serde_json::json;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     aside::Aside,
     client::Reap,
     contract::{AppliedHazard, ArtifactType, Export, ExportAnswer, LeftOut},
+    diff::kind,
     disk_view::{View, Wanted},
     error::{Error, Problem, Result},
     meter::Meter,
@@ -185,15 +186,6 @@ fn is_within_git(path: &[u8]) -> bool {
     path.iter().rposition(|&byte| byte == b'/').is_some_and(|end| is_git(&path[..end]))
 }
 
-fn kind(entry: &TreeEntry) -> Option<EntryKind> {
-    match entry.kind {
-        pyro_disk::EntryKind::File => Some(EntryKind::File),
-        pyro_disk::EntryKind::Directory => Some(EntryKind::Directory),
-        pyro_disk::EntryKind::Link => Some(EntryKind::Link),
-        pyro_disk::EntryKind::Other => None,
-    }
-}
-
 /// Writes one entry under a name; false when it is nothing that can be written.
 fn write(tree: &Tree, entry: &TreeEntry, name: &[u8], exporter: &mut Exporter, look: &mut Look, watched: &mut Watched<'_>) -> Result<bool> {
     watched.wanted.check(NOTHING_WRITTEN)?;
@@ -203,7 +195,7 @@ fn write(tree: &Tree, entry: &TreeEntry, name: &[u8], exporter: &mut Exporter, l
         kind,
         mode: entry.mode,
         size_bytes: if kind == EntryKind::File { entry.size_bytes } else { 0 },
-        mtime_seconds: entry.mtime_ns.div_euclid(1_000_000_000),
+        mtime: Timestamp::from_ns(entry.mtime_ns),
         link_target: entry.link_target.clone(),
     };
     if kind == EntryKind::File {
@@ -258,7 +250,7 @@ mod tests {
         for (path, link_target) in [("a/HEAD", None), ("a/objects", None), ("a/refs", None), ("l", Some(b"/etc".to_vec())), ("x", None)] {
             let path = TreePath::try_from(path).unwrap();
             let kind = if link_target.is_some() { EntryKind::Link } else { EntryKind::File };
-            look.at(&Entry { path, kind, mode: 0o644, size_bytes: 0, mtime_seconds: 0, link_target });
+            look.at(&Entry { path, kind, mode: 0o644, size_bytes: 0, mtime: Timestamp::default(), link_target });
         }
         let found: Vec<_> = look.hazards().into_iter().map(|hazard| format!("{} {}", hazard.path, hazard.why)).collect();
         assert_eq!(found, [format!("a/HEAD {REPOSITORY}"), "l is a link that points out of the folder".to_owned()]);

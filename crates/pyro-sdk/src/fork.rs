@@ -196,7 +196,7 @@ impl Workspace {
                 if let Some(checkpoint) = checkpoint {
                     pyro_store::restore_rings(pyro.dirs(), &checkpoint, &new.id)?;
                 }
-                crate::seed::copy_manifest(pyro.dirs(), &parent, &new.id)?;
+                crate::seed::copy_seed_records(pyro.dirs(), &parent, &new.id)?;
                 crate::apply::copy(pyro.dirs(), &parent, &new.id)?;
                 Ok((tenure, registry.workspace(&new.id)?))
             })

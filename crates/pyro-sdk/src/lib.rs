@@ -93,6 +93,7 @@ pub use observe::{CallOff, Observer, Progress};
 pub use pyro_image::{EnvironmentName, UnknownEnvironment};
 pub use pyro_proto::error::{ErrorKind, Failure};
 pub use pyro_store::{Accelerator, Dirs, LabelKey, LabelValue, OutputStream, ServiceName, Settings, WorkspaceId, WorkspaceName};
+pub use pyro_tree::GitEnvironment;
 pub use run::OneShot;
 pub use service_logs::LogFollower;
 pub use time::now_rfc3339;

@@ -27,7 +27,7 @@ use crate::{
     limits::{MemMib, VcpuCount},
     running::Running,
     secrets,
-    seed::{SeedRequest, store_manifest},
+    seed::{SeedRequest, store_seed},
     supervisor::{DELETE_DEADLINE, STOP_DEADLINE},
     text::{LiteralSecret, ShellId},
     turn::{FORCED_PATIENCE, TURN_PATIENCE, Turn},
@@ -113,13 +113,16 @@ impl Pyro {
                 let tenure = registry.insert_workspace(&new)?;
                 if let Some(mut seeded) = seeded {
                     seeded.keep();
-                    if let Err(error) = store_manifest(pyro.dirs(), &new.id, &seeded.manifest) {
+                    if let Err(error) = store_seed(pyro.dirs(), &new.id, &seeded) {
                         // Nothing else knows of it yet; what cannot be removed now is removed by the next look.
                         drop(registry.erase_workspace(pyro.dirs(), &new.id));
                         return Err(error);
                     }
                     if seeded.left_out_count > 0 {
                         observer_of_seed.notify(Progress::LeftOut { entries: seeded.left_out.clone(), count: seeded.left_out_count });
+                    }
+                    if !seeded.notes.is_empty() {
+                        observer_of_seed.notify(Progress::Notes(seeded.notes.clone()));
                     }
                 }
                 Ok((tenure, registry.workspace(&new.id)?))

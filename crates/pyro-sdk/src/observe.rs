@@ -54,6 +54,8 @@ pub enum Progress {
         /// How many.
         count: u64,
     },
+    /// Something of a seed or a push is different for Git in the machine.
+    Notes(Vec<pyro_tree::Note>),
     /// Something is waited for that takes longer than a second.
     Waiting {
         /// What, in one line.

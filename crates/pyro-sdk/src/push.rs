@@ -19,7 +19,7 @@ use crate::{
     Observer, Progress, Pyro,
     apply::{Pushed, seed_folder},
     client::{Reap, blocking},
-    contract::{LeftOut, SyncPush, SyncPushAnswer},
+    contract::{LeftOut, SourceNote, SyncPush, SyncPushAnswer},
     error::{Error, Problem, Result},
     guest_files::{CalledOff, ChangeSender},
     meter::Meter,
@@ -100,7 +100,7 @@ fn item(entry: &Entry) -> ChangeItem {
         .into(),
         mode: entry.mode,
         keep_mode: false,
-        mtime_ns: Some(entry.mtime_seconds.saturating_mul(1_000_000_000)),
+        mtime_ns: Some(entry.mtime.since_1970_ns()),
         link_target: entry.link_target.clone().unwrap_or_default().into(),
         size_bytes: if entry.kind == EntryKind::File { entry.size_bytes } else { 0 },
         expected_version: Bytes::new(),
@@ -111,8 +111,7 @@ fn item(entry: &Entry) -> ChangeItem {
 impl Pyro {
     /// Says what is taken of a source.
     pub(crate) fn source_options(&self, all: bool, git: bool, strict: bool) -> SourceOptions {
-        let global_excludes = self.configuration().git_excludes.clone();
-        SourceOptions { all, git, strict, global_excludes }
+        SourceOptions { all, git, strict, git_environment: self.configuration().git.clone() }
     }
 
     /// Copies a folder or an archive into a running workspace: all of it, or nothing.
@@ -136,12 +135,17 @@ impl Pyro {
             sink.sender.commit()?;
             Ok((report, sink.pushed))
         };
-        let (changed, (report, pushed)) = files.change(start, fill).await?;
+        let (changed, (mut report, pushed)) = files.change(start, fill).await?;
         let (dirs, seed_folder) = (self.dirs().clone(), seed_folder(&record));
         let (source, origin) = (request.source.clone(), report.origin);
-        blocking(move || pushed.note(&dirs, &record.id, seed_folder.as_deref(), &source, origin)).await?;
+        // Whoever wants ignored files there wants them back.
+        let ignore = report.ignore.take().filter(|_| !request.all);
+        blocking(move || pushed.note(&dirs, &record.id, seed_folder.as_deref(), &source, origin, ignore)).await?;
         if report.left_out_count > 0 {
             observer.notify(Progress::LeftOut { entries: report.left_out.clone(), count: report.left_out_count });
+        }
+        if !report.notes.is_empty() {
+            observer.notify(Progress::Notes(report.notes.clone()));
         }
         let answer = SyncPushAnswer {
             workspace_id: workspace.id().to_string(),
@@ -153,6 +157,7 @@ impl Pyro {
             removed_count: changed.removed,
             left_out: report.left_out.into_iter().map(LeftOut::from).collect(),
             left_out_count: report.left_out_count,
+            notes: report.notes.into_iter().map(SourceNote::from).collect(),
         };
         let detail = json!({ "source": request.source.display().to_string(), "dest": answer.dest, "entries": answer.entry_count });
         workspace.remember("sync_push", detail).await?;

@@ -1,22 +1,24 @@
 //! Seeds: the first content of `/workspace`, written into a disk layer on the host, before any machine is involved.
 //!
 //! The layer is the workspace's baseline: a reset goes back to it, a diff compares with it. Beside it lies the manifest of what was taken,
-//! which `apply` compares the host's files with.
+//! which `apply` compares the host's files with, and of a Git checkout the rules by which files were left behind.
 
 use std::{
     io::Read,
     path::{Path, PathBuf},
 };
 
-use pyro_image::SeedWriter;
+use pyro_image::{SeedTime, SeedWriter};
+use pyro_proto::error::ErrorKind;
 use pyro_store::{Dirs, LayerId, LayerRecord, SeedRecord, WorkspaceId, remove_if_present};
-use pyro_tree::{Entry, EntryKind, LeftOut, Manifest, ManifestEntry, Sink, SourceOptions, read_source};
+use pyro_tree::{Entry, EntryKind, IgnoreRules, LeftOut, Manifest, ManifestEntry, Note, Sink, SourceOptions, Timestamp, read_source};
 
 use crate::{
     Observer, Pyro,
-    client::blocking,
     error::{Error, Problem, Result},
+    lifecycle::NO_WORKSPACE,
     meter::Meter,
+    wanted::{Wanted, while_wanted},
 };
 
 /// What a seed is made from.
@@ -35,6 +37,9 @@ pub(crate) struct Seeded {
     pub(crate) manifest: Manifest,
     pub(crate) left_out: Vec<LeftOut>,
     pub(crate) left_out_count: u64,
+    pub(crate) notes: Vec<Note>,
+    /// What Git ignores in it, if it is a checkout of which that was left out.
+    pub(crate) ignore: Option<IgnoreRules>,
     image: Option<PathBuf>,
 }
 
@@ -55,18 +60,18 @@ impl Drop for Seeded {
 }
 
 impl Pyro {
-    /// Writes a seed into a layer of its own. Dropping the future lets the work go on to its end and removes what it made.
+    /// Writes a seed into a layer of its own. Dropping the future, or calling it off, ends the work and removes what it made.
     pub(crate) async fn make_seed(&self, request: SeedRequest, observer: &Observer) -> Result<Seeded> {
         let blank = LayerRecord::blank_workspace(request.disk_gib);
         let row = blank.clone();
         // First the row, so that whoever prunes meanwhile knows the file.
         self.store(move |_, registry| Ok(registry.insert_layer(&row)?)).await?;
-        let (dirs, observer) = (self.dirs().clone(), observer.clone());
-        blocking(move || write_seed(&dirs, &blank, &request, &observer)).await
+        let (dirs, meter) = (self.dirs().clone(), Meter::new(observer, "seed"));
+        while_wanted(observer, move |wanted| write_seed(&dirs, &blank, &request, meter, wanted)).await
     }
 }
 
-fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer: &Observer) -> Result<Seeded> {
+fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, meter: Meter, wanted: &Wanted) -> Result<Seeded> {
     let blank_path = dirs.layers().join(blank.file_name());
     if !blank_path.exists() {
         pyro_image::write_blank_ext4(&blank_path, blank.size_bytes, "pyro-workspace")?;
@@ -74,14 +79,19 @@ fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer:
     let layer = LayerRecord { id: LayerId::random(), parent: None, format: "raw".to_owned(), size_bytes: blank.size_bytes };
     let image = dirs.layers().join(layer.file_name());
     let writer = SeedWriter::start(&image, &blank_path)?;
-    let mut sink =
-        Writer { writer, manifest: Manifest::new(), refused: Vec::new(), entries: 0, bytes: 0, meter: Meter::new(observer, "seed") };
-    let report = read_source(&request.path, &request.options, &mut sink).map_err(|error| seed_error(&request.path, error))?;
-    let Writer { writer, manifest, mut refused, entries, bytes, .. } = sink;
+    let mut sink = Writer { writer, manifest: Manifest::new(), refused: Vec::new(), entries: 0, bytes: 0, meter, wanted };
+    let report = read_source(&request.path, &request.options, &mut sink);
+    // What failed because nobody waits for it says something else by itself.
+    wanted.check(NO_WORKSPACE)?;
+    let report = report.map_err(|error| seed_error(&request.path, error))?;
+    let Writer { mut writer, manifest, mut refused, entries, bytes, .. } = sink;
+    writer.directory(b"", 0o755, time(report.top_mtime.unwrap_or_else(now)))?;
     writer.finish()?;
     let left_out_count = report.left_out_count + refused.len() as u64;
     let mut left_out = report.left_out;
     left_out.append(&mut refused);
+    // Whoever takes ignored files along wants them back.
+    let ignore = report.ignore.filter(|_| !request.options.all);
     let shown = std::path::absolute(&request.path).unwrap_or_else(|_| request.path.clone());
     let record = SeedRecord {
         path: shown.to_string_lossy().into_owned(),
@@ -90,30 +100,56 @@ fn write_seed(dirs: &Dirs, blank: &LayerRecord, request: &SeedRequest, observer:
         entry_count: entries,
         bytes_written: bytes,
     };
-    Ok(Seeded { layer, record, manifest, left_out, left_out_count, image: Some(image) })
+    Ok(Seeded { layer, record, manifest, left_out, left_out_count, notes: report.notes, ignore, image: Some(image) })
 }
 
-fn seed_error(path: &Path, error: pyro_tree::SourceError<pyro_image::Error>) -> Error {
-    if let pyro_tree::SourceError::Sink(error) = error {
+fn seed_error(path: &Path, error: pyro_tree::SourceError<WriteError>) -> Error {
+    if let pyro_tree::SourceError::Sink(WriteError::Image(error)) = error {
         return error.into();
     }
-    let kind = error.kind(pyro_image::Error::kind);
+    let kind = error.kind(|_| ErrorKind::Io);
     Problem::Seed { path: path.to_owned(), kind, source: Box::new(error) }.into()
 }
 
-struct Writer {
+/// Why the seed cannot be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Image(#[from] pyro_image::Error),
+    /// Nobody waits for it any more.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+struct Writer<'w> {
     writer: SeedWriter,
     manifest: Manifest,
     refused: Vec<LeftOut>,
     entries: u64,
     bytes: u64,
     meter: Meter,
+    wanted: &'w Wanted,
 }
 
-impl Sink for Writer {
-    type Error = pyro_image::Error;
+/// Content that ends early when nobody waits for it any more.
+struct WhileWanted<'c> {
+    content: &'c mut dyn Read,
+    wanted: &'c Wanted,
+}
+
+impl Read for WhileWanted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.wanted.is_wanted() { self.content.read(buffer) } else { Err(std::io::Error::other("interrupted")) }
+    }
+}
+
+impl Sink for Writer<'_> {
+    type Error = WriteError;
 
     fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> std::result::Result<(), Self::Error> {
+        if !self.wanted.is_wanted() {
+            return Err(WriteError::Interrupted);
+        }
         let path = entry.path.as_bytes();
         if !SeedWriter::accepts(path) {
             self.refused.push(LeftOut { path: entry.path.to_string(), reason: "its name holds a line break".to_owned() });
@@ -121,15 +157,21 @@ impl Sink for Writer {
         }
         let digest = match entry.kind {
             EntryKind::Directory => {
-                self.writer.directory(path, entry.mode, entry.mtime_seconds)?;
+                self.writer.directory(path, entry.mode, time(entry.mtime))?;
                 None
             }
             EntryKind::Link => {
-                self.writer.link(path, entry.link_target.as_deref().unwrap_or_default(), entry.mtime_seconds)?;
+                self.writer.link(path, entry.link_target.as_deref().unwrap_or_default(), time(entry.mtime))?;
                 None
             }
             EntryKind::File => {
-                let written = self.writer.file(path, entry.mode, entry.mtime_seconds, entry.size_bytes, content)?;
+                let written = self.writer.file(
+                    path,
+                    entry.mode,
+                    time(entry.mtime),
+                    entry.size_bytes,
+                    &mut WhileWanted { content, wanted: self.wanted },
+                )?;
                 self.bytes += entry.size_bytes;
                 Some(written.digest)
             }
@@ -150,22 +192,34 @@ impl Sink for Writer {
     }
 }
 
-/// Stores the manifest of a workspace that has its row.
-pub(crate) fn store_manifest(dirs: &Dirs, id: &WorkspaceId, manifest: &Manifest) -> Result<()> {
-    let path = dirs.seed_manifest(id);
-    make_folder(dirs, id)?;
-    manifest.store(&path).map_err(|source| Problem::Manifest(source).into())
+const fn time(timestamp: Timestamp) -> SeedTime {
+    SeedTime { seconds: timestamp.seconds, nanoseconds: timestamp.nanoseconds }
 }
 
-/// Gives a fork the manifest of its origin, if that has one.
-pub(crate) fn copy_manifest(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<()> {
-    let source = dirs.seed_manifest(from);
-    if !source.exists() {
-        return Ok(());
+fn now() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX), nanoseconds: since_1970.subsec_nanos() }
+}
+
+/// Stores what is remembered of a seed beside its workspace, which has its row: the manifest, and what Git ignores.
+pub(crate) fn store_seed(dirs: &Dirs, id: &WorkspaceId, seeded: &Seeded) -> Result<()> {
+    make_folder(dirs, id)?;
+    seeded.manifest.store(&dirs.seed_manifest(id)).map_err(Problem::Manifest)?;
+    if let Some(rules) = &seeded.ignore {
+        rules.store(&dirs.seed_ignores(id)).map_err(Problem::Manifest)?;
     }
-    make_folder(dirs, to)?;
-    let target = dirs.seed_manifest(to);
-    fs_err::copy(&source, &target).map(drop).map_err(|source| Error::io("copy a manifest to", &target, source))
+    Ok(())
+}
+
+/// Gives a fork what is remembered of its origin's seed, if that has one.
+pub(crate) fn copy_seed_records(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<()> {
+    for (source, target) in [(dirs.seed_manifest(from), dirs.seed_manifest(to)), (dirs.seed_ignores(from), dirs.seed_ignores(to))] {
+        if source.exists() {
+            make_folder(dirs, to)?;
+            fs_err::copy(&source, &target).map_err(|source| Error::io("copy what is known of the seed to", &target, source))?;
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(dirs: &Dirs, id: &WorkspaceId) -> Result<()> {

@@ -136,6 +136,12 @@ impl Dirs {
         self.workspace(id).join("seed.json")
     }
 
+    /// Returns the ignore rules of what a workspace was seeded with; there are none unless that was a Git checkout.
+    #[must_use]
+    pub fn seed_ignores(&self, id: &WorkspaceId) -> PathBuf {
+        self.workspace(id).join("seed-ignores.json")
+    }
+
     /// Returns the folder of all machines' locks, sockets and logs.
     #[must_use]
     pub fn machines(&self) -> PathBuf {

@@ -20,7 +20,7 @@ use rustix::{
 
 use crate::{
     beneath::{Beneath, Sparse},
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, Timestamp},
     files,
     path::TreePath,
 };
@@ -138,7 +138,7 @@ pub struct Exporter {
     force: bool,
     data_max_bytes: u64,
     /// Modes of folders, set at the end: one that may not be written to would take nothing.
-    folders: Vec<(TreePath, u32, i64)>,
+    folders: Vec<(TreePath, u32, Timestamp)>,
     seen: HashSet<Vec<u8>>,
     /// Paths that were written, folders above them included.
     written: HashSet<TreePath>,
@@ -236,11 +236,11 @@ impl Exporter {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
                     Ok(()) | Err(_) => {}
                 }
-                self.folders.push((place, entry.mode, entry.mtime_seconds));
+                self.folders.push((place, entry.mode, entry.mtime));
             }
             EntryKind::Link => {
                 self.beneath.make_link(&place, entry.link_target.as_deref().unwrap_or_default()).map_err(failed)?;
-                self.beneath.set_mtime(&place, entry.mtime_seconds, 0).map_err(failed)?;
+                self.beneath.set_mtime(&place, entry.mtime.seconds, entry.mtime.nanoseconds.into()).map_err(failed)?;
             }
             EntryKind::File => {
                 let left = self.data_max_bytes.saturating_sub(self.report.bytes_written);
@@ -252,7 +252,7 @@ impl Exporter {
                 if found != entry.size_bytes {
                     return Err(ExportError::Size { path: entry.path.clone(), expected: entry.size_bytes, found });
                 }
-                self.beneath.set_mtime(&place, entry.mtime_seconds, 0).map_err(failed)?;
+                self.beneath.set_mtime(&place, entry.mtime.seconds, entry.mtime.nanoseconds.into()).map_err(failed)?;
                 self.report.bytes_written = self.report.bytes_written.saturating_add(made.data_bytes);
             }
         }
@@ -306,7 +306,10 @@ impl Exporter {
         folders.sort_by(|one, other| other.0.cmp(&one.0));
         for (path, mode, mtime) in folders {
             // Whoever exported it must be able to remove it again.
-            let set = self.beneath.set_folder_mode(&path, mode | 0o700).and_then(|()| self.beneath.set_mtime(&path, mtime, 0));
+            let set = self
+                .beneath
+                .set_folder_mode(&path, mode | 0o700)
+                .and_then(|()| self.beneath.set_mtime(&path, mtime.seconds, mtime.nanoseconds.into()));
             set.map_err(|source| self.failed(source))?;
         }
         self.beneath.sync().map_err(|source| self.failed(source))?;
@@ -342,7 +345,7 @@ mod tests {
 
     fn entry(path: &str, kind: EntryKind, mode: u32, size_bytes: u64, link_target: Option<&str>) -> Entry {
         let link_target = link_target.map(|target| target.as_bytes().to_vec());
-        Entry { path: TreePath::try_from(path).unwrap(), kind, mode, size_bytes, mtime_seconds: 7, link_target }
+        Entry { path: TreePath::try_from(path).unwrap(), kind, mode, size_bytes, mtime: Timestamp::from_seconds(7), link_target }
     }
 
     fn file(path: &str, content: &str) -> Entry {

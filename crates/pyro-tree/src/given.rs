@@ -7,12 +7,11 @@
 //! What happens is written down as numbered [`Event`]s. Putting a workspace back to a snapshot puts its files back, so it puts back what
 //! they are compared with, too: [`Given::replay`] goes through the events and keeps those that hold.
 //!
-//! An event's file is one JSON object per line, the first of them says which event it is. A newer format is refused, not guessed.
+//! An event's file is one of records: see there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    io::{BufWriter, Write as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -21,13 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::EntryKind,
-    files,
-    manifest::{Lines, Manifest, ManifestEntry, ManifestError, StoredEntry},
+    manifest::{EntryRecord, Manifest, ManifestEntry},
     path::TreePath,
+    records::{Records, RecordsError},
 };
 
-/// Version of the file's format.
-const FORMAT: u32 = 1;
+/// A path whose bytes are written as an array takes five characters each; a line may have two and a link's target.
+const RECORDS: Records = Records { what: "note of what the host gave", format: 1, line_max_bytes: 96 * 1024 };
 
 /// What the host gave at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +118,7 @@ impl Given {
             let from = root.map(|root| root.join(path.as_path()));
             given.entries.insert(path.clone(), GivenEntry { entry: entry.clone(), from });
         }
-        for event in holding(events) {
+        for (_, event) in holding(events) {
             match event {
                 Event::Pushed(change) => given.take(change),
                 Event::Applied { target: to, change } if target == Some(to) => given.take(change),
@@ -195,13 +194,14 @@ impl Given {
     }
 }
 
-/// Returns the events that hold after all resets, in their order.
-fn holding(events: &[(u64, Event)]) -> Vec<&Event> {
-    let mut holding: Vec<&Event> = Vec::new();
-    let mut kept: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
+/// Returns the pushes and applies that hold after all resets, with their numbers and in their order.
+#[must_use]
+pub fn holding(events: &[(u64, Event)]) -> Vec<(u64, &Event)> {
+    let mut holding: Vec<(u64, &Event)> = Vec::new();
+    let mut kept: BTreeMap<u64, Vec<(u64, &Event)>> = BTreeMap::new();
     for (number, event) in events {
         match event {
-            Event::Pushed(_) | Event::Applied { .. } => holding.push(event),
+            Event::Pushed(_) | Event::Applied { .. } => holding.push((*number, event)),
             Event::Kept { .. } => drop(kept.insert(*number, holding.clone())),
             // A snapshot from before anything was pushed or applied has no event.
             Event::Reset { to } => holding = kept.get(to).cloned().unwrap_or_default(),
@@ -217,76 +217,74 @@ pub fn kept_at(events: &[(u64, Event)], name: &str) -> u64 {
     events.iter().rev().find(|(_, event)| of_name(event)).map_or(0, |(number, _)| *number)
 }
 
+/// A host's path, as text where it is UTF-8.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    format: u32,
-    event: Kind,
-    entries: u64,
-    /// Set when the root changes; `Some(None)` is an archive.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
-    root: Option<Option<Vec<u8>>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    target: Option<Vec<u8>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    to: Option<u64>,
+#[serde(untagged)]
+enum HostPath {
+    Text(String),
+    Bytes(Vec<u8>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+impl From<&PathBuf> for HostPath {
+    fn from(path: &PathBuf) -> Self {
+        path.to_str().map_or_else(|| Self::Bytes(path.as_os_str().as_bytes().to_vec()), |text| Self::Text(text.to_owned()))
+    }
+}
+
+impl From<HostPath> for PathBuf {
+    fn from(path: HostPath) -> Self {
+        match path {
+            HostPath::Text(text) => text.into(),
+            HostPath::Bytes(bytes) => OsStr::from_bytes(&bytes).into(),
+        }
+    }
+}
+
+/// A line of an event's file. The first says what happened, each other one what that means for a path.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum Line {
     Pushed,
-    Applied,
-    Kept,
-    Reset,
+    /// The folder that `/workspace` comes from, from now on; none is an archive.
+    Root(Option<HostPath>),
+    Applied(HostPath),
+    Kept(String),
+    Reset(u64),
+    Given {
+        #[serde(flatten)]
+        entry: EntryRecord,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<HostPath>,
+    },
+    Gone(TreePath),
 }
 
-/// Tells `null` from nothing.
-mod double_option {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Option<Option<Vec<u8>>>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+impl GivenChange {
+    fn lines(&self) -> impl Iterator<Item = Line> {
+        let root = self.root.iter().map(|root| Line::Root(root.as_ref().map(Into::into)));
+        let entries = self.entries.iter().map(|(path, given)| match given {
+            None => Line::Gone(path.clone()),
+            Some(GivenEntry { entry, from }) => Line::Given { entry: EntryRecord::new(path, entry), from: from.as_ref().map(Into::into) },
+        });
+        root.chain(entries)
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Option<Option<Vec<u8>>>, D::Error> {
-        Option::<Vec<u8>>::deserialize(deserializer).map(Some)
+    /// Takes a line of it; `None` when that belongs to no change.
+    fn read(&mut self, line: Line) -> Option<()> {
+        match line {
+            Line::Root(root) => self.root = Some(root.map(Into::into)),
+            Line::Gone(path) => drop(self.entries.insert(path, None)),
+            Line::Given { entry, from } => {
+                let (path, entry) = entry.read()?;
+                self.entries.insert(path, Some(GivenEntry { entry, from: from.map(Into::into) }));
+            }
+            Line::Pushed | Line::Applied(_) | Line::Kept(_) | Line::Reset(_) => return None,
+        }
+        Some(())
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    path: TreePath,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    entry: Option<StoredEntry>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    from: Option<Vec<u8>>,
-}
-
-fn path_bytes(path: &Path) -> Vec<u8> {
-    path.as_os_str().as_bytes().to_vec()
-}
-
-fn host_path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
 impl Event {
-    fn head(&self) -> Head {
-        let empty = Head { format: FORMAT, event: Kind::Pushed, entries: 0, root: None, target: None, name: None, to: None };
-        let root = |change: &GivenChange| change.root.as_ref().map(|root| root.as_deref().map(path_bytes));
-        let entries = self.change().map_or(0, |change| change.entries.len() as u64);
-        match self {
-            Self::Pushed(change) => Head { entries, root: root(change), ..empty },
-            Self::Applied { target, change } => {
-                Head { event: Kind::Applied, entries, root: root(change), target: Some(path_bytes(target)), ..empty }
-            }
-            Self::Kept { name } => Head { event: Kind::Kept, name: Some(name.clone()), ..empty },
-            Self::Reset { to } => Head { event: Kind::Reset, to: Some(*to), ..empty },
-        }
-    }
-
     /// Returns what the event changes of what the host gave.
     #[must_use]
     pub const fn change(&self) -> Option<&GivenChange> {
@@ -296,62 +294,46 @@ impl Event {
         }
     }
 
+    fn begin(line: Line) -> Option<Self> {
+        match line {
+            Line::Pushed => Some(Self::Pushed(GivenChange::default())),
+            Line::Applied(target) => Some(Self::Applied { target: target.into(), change: GivenChange::default() }),
+            Line::Kept(name) => Some(Self::Kept { name }),
+            Line::Reset(to) => Some(Self::Reset { to }),
+            Line::Root(_) | Line::Given { .. } | Line::Gone(_) => None,
+        }
+    }
+
     /// Writes the event aside, syncs it and renames it to `path`.
     ///
     /// # Errors
     /// Any step fails; an older file is then untouched.
-    pub fn store(&self, path: &Path) -> Result<(), ManifestError> {
-        let write = |file: &mut fs_err::File| -> std::io::Result<()> {
-            let mut writer = BufWriter::new(file);
-            serde_json::to_writer(&mut writer, &self.head())?;
-            writer.write_all(b"\n")?;
-            for (path, given) in self.change().into_iter().flat_map(|change| &change.entries) {
-                let line = Line {
-                    path: path.clone(),
-                    entry: given.as_ref().map(|given| (&given.entry).into()),
-                    from: given.as_ref().and_then(|given| given.from.as_deref()).map(path_bytes),
-                };
-                serde_json::to_writer(&mut writer, &line)?;
-                writer.write_all(b"\n")?;
-            }
-            writer.flush()
+    pub fn store(&self, path: &Path) -> Result<(), RecordsError> {
+        let first = match self {
+            Self::Pushed(_) => Line::Pushed,
+            Self::Applied { target, .. } => Line::Applied(target.into()),
+            Self::Kept { name } => Line::Kept(name.clone()),
+            Self::Reset { to } => Line::Reset(*to),
         };
-        files::write_atomically(path, write).map_err(|source| ManifestError::Write { path: path.into(), source })
+        let lines: Vec<Line> = std::iter::once(first).chain(self.change().into_iter().flat_map(GivenChange::lines)).collect();
+        RECORDS.write(path, lines.into_iter())
     }
 
     /// Reads an event; `None` when there is no such file.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or a newer version wrote it.
-    pub fn load(path: &Path) -> Result<Option<Self>, ManifestError> {
-        let Some(mut lines) = Lines::open(path)? else { return Ok(None) };
-        let Some(head) = lines.next::<Head>()? else { return Err(lines.damaged(None)) };
-        if head.format != FORMAT {
-            return Err(ManifestError::Newer { path: path.into(), format: head.format });
-        }
-        let root = head.root.map(|root| root.map(|bytes| host_path(&bytes)));
-        let mut change = GivenChange { root, entries: BTreeMap::new() };
-        while let Some(Line { path, entry, from }) = lines.next()? {
-            let given = match entry {
-                None => None,
-                Some(stored) => {
-                    let entry = stored.entry().ok_or_else(|| lines.damaged(None))?;
-                    Some(GivenEntry { entry, from: from.map(|bytes| host_path(&bytes)) })
-                }
-            };
-            change.entries.insert(path, given);
-        }
-        // A file cut at the end of a line parses, and what is missing would be taken for the guest's.
-        if change.entries.len() as u64 != head.entries {
-            return Err(lines.damaged(None));
-        }
-        let missing = || lines.damaged(None);
-        Ok(Some(match head.event {
-            Kind::Pushed => Self::Pushed(change),
-            Kind::Applied => Self::Applied { target: host_path(&head.target.ok_or_else(missing)?), change },
-            Kind::Kept => Self::Kept { name: head.name.ok_or_else(missing)? },
-            Kind::Reset => Self::Reset { to: head.to.ok_or_else(missing)? },
-        }))
+    pub fn load(path: &Path) -> Result<Option<Self>, RecordsError> {
+        let mut event = None;
+        RECORDS.read(path, |line: Line| match &mut event {
+            None => {
+                event = Some(Self::begin(line)?);
+                Some(())
+            }
+            Some(Self::Pushed(change) | Self::Applied { change, .. }) => change.read(line),
+            Some(Self::Kept { .. } | Self::Reset { .. }) => None,
+        })?;
+        Ok(event)
     }
 }
 
@@ -461,9 +443,9 @@ mod tests {
         let whole = std::fs::read(&file).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&file, &whole[..length]).unwrap();
-            assert!(matches!(Event::load(&file), Err(ManifestError::Damaged { .. })), "cut at {length}");
+            assert!(matches!(Event::load(&file), Err(RecordsError::Damaged { .. })), "cut at {length}");
         }
         std::fs::write(&file, "{\"format\":2,\"event\":\"kept\",\"entries\":0}\n").unwrap();
-        assert!(matches!(Event::load(&file), Err(ManifestError::Newer { format: 2, .. })));
+        assert!(matches!(Event::load(&file), Err(RecordsError::Newer { found: 2, .. })));
     }
 }

@@ -10,22 +10,29 @@ mod entry;
 mod export;
 mod files;
 mod given;
+mod ignore;
 mod landing;
 mod manifest;
 mod patch;
 mod path;
+mod records;
 mod source;
 
 pub use beneath::Sparse;
 pub use diff::{Change, Content, DiffEntry, DiffLimits, DiffReport, Difference, Side, render};
-pub use entry::{Entry, EntryKind, MODE_MASK};
+pub use entry::{Entry, EntryKind, MODE_MASK, Timestamp};
 pub use export::{ExportError, ExportReport, Exporter};
-pub use given::{Event, Given, GivenChange, GivenEntry, kept_at};
+pub use given::{Event, Given, GivenChange, GivenEntry, holding, kept_at};
+pub use ignore::{IGNORE_FILE_MAX_BYTES, IgnoreJudge, IgnoreRules, TooManyRules};
 pub use landing::{
     Hazard, LandingError, Plan, Receipt, Recovered, Repositories, Strangers, Undone, Verdict, VerdictKind, hazards, is_git, land, plan,
     recover, undo,
 };
-pub use manifest::{Manifest, ManifestEntry, ManifestError};
+pub use manifest::{Manifest, ManifestEntry};
 pub use patch::{Edit, FilePatch, FileState, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, SyntaxProblem, parse};
 pub use path::{NAME_MAX_BYTES, PATH_MAX_BYTES, PathError, PathProblem, TreePath, printable, printable_cut};
-pub use source::{ArchiveProblem, LEFT_OUT_MAX, LeftOut, OriginKind, Sink, SourceError, SourceOptions, SourceReport, read_source};
+pub use records::RecordsError;
+pub use source::{
+    ArchiveProblem, GitEnvironment, LEFT_OUT_MAX, LeftOut, NOTES_MAX, Note, OriginKind, Sink, SourceError, SourceOptions, SourceReport,
+    read_source,
+};

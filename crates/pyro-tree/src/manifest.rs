@@ -1,23 +1,20 @@
 //! What a workspace was seeded with: the base that `landing` checks the host's files against.
 //!
-//! The file is one JSON object per line, the first of them the format. A newer format is refused, not guessed: an unknown manifest makes
-//! a landing compare against the wrong base. It holds digests, never content.
+//! It holds digests, never content. One that is not known for certain is refused: it would make a landing compare against the wrong base.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use pyro_proto::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::{entry::EntryKind, files, path::TreePath};
+use crate::{
+    entry::EntryKind,
+    files,
+    path::TreePath,
+    records::{Records, RecordsError},
+};
 
-/// Version of the file's format.
-const FORMAT: u32 = 1;
-/// Longest line accepted: a path whose bytes are written as an array takes five characters each, a link's target as many.
-const LINE_MAX_BYTES: u64 = 64 * 1024;
+/// A path whose bytes are written as an array takes five characters each, a link's target as many.
+const RECORDS: Records = Records { what: "manifest", format: 1, line_max_bytes: 64 * 1024 };
 
 /// What is remembered of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,76 +37,10 @@ pub struct Manifest {
     entries: BTreeMap<TreePath, ManifestEntry>,
 }
 
-/// A manifest that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// The file cannot be read.
-    #[error("cannot read manifest `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file cannot be written.
-    #[error("cannot write manifest `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not what this version writes.
-    #[error("manifest `{}` is damaged in line {line}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: u64,
-        /// What the parser says; `None` when the line is too long or missing.
-        #[source]
-        source: Option<serde_json::Error>,
-    },
-    /// A newer Pyro wrote it.
-    #[error("manifest `{}` has format {format}, this version knows {FORMAT}", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        format: u32,
-    },
-}
-
-impl ManifestError {
-    /// Returns the kind of this error.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => files::error_kind(source),
-            Self::Damaged { .. } => ErrorKind::Io,
-            Self::Newer { .. } => ErrorKind::Incompatible,
-        }
-    }
-}
-
+/// An entry as it is written in a file of records.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    format: u32,
-    entries: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
+pub(crate) struct EntryRecord {
     path: TreePath,
-    #[serde(flatten)]
-    entry: StoredEntry,
-}
-
-/// An entry as files have it.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct StoredEntry {
     kind: EntryKind,
     mode: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -120,21 +51,10 @@ pub(crate) struct StoredEntry {
     link_target: Option<Vec<u8>>,
 }
 
-impl StoredEntry {
-    /// Returns the entry; `None` when its digest is none.
-    pub(crate) fn entry(self) -> Option<ManifestEntry> {
-        let Self { kind, mode, size_bytes, sha256, link_target } = self;
-        let digest = match sha256 {
-            None => None,
-            Some(text) => Some(digest_from_hex(&text)?),
-        };
-        Some(ManifestEntry { kind, mode, size_bytes, digest, link_target })
-    }
-}
-
-impl From<&ManifestEntry> for StoredEntry {
-    fn from(entry: &ManifestEntry) -> Self {
+impl EntryRecord {
+    pub(crate) fn new(path: &TreePath, entry: &ManifestEntry) -> Self {
         Self {
+            path: path.clone(),
             kind: entry.kind,
             mode: entry.mode,
             size_bytes: entry.size_bytes,
@@ -142,50 +62,20 @@ impl From<&ManifestEntry> for StoredEntry {
             link_target: entry.link_target.clone(),
         }
     }
+
+    /// Returns what it says; `None` when its digest is none.
+    pub(crate) fn read(self) -> Option<(TreePath, ManifestEntry)> {
+        let Self { path, kind, mode, size_bytes, sha256, link_target } = self;
+        let digest = match sha256 {
+            None => None,
+            Some(text) => Some(digest_from_hex(&text)?),
+        };
+        Some((path, ManifestEntry { kind, mode, size_bytes, digest, link_target }))
+    }
 }
 
 const fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-/// Reads a file of lines, each of them whole and none too long.
-pub(crate) struct Lines {
-    reader: BufReader<fs_err::File>,
-    path: PathBuf,
-    line: Vec<u8>,
-    number: u64,
-}
-
-impl Lines {
-    /// Opens a file; `None` when there is none.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, ManifestError> {
-        match fs_err::File::open(path) {
-            Ok(file) => Ok(Some(Self { reader: BufReader::new(file), path: path.into(), line: Vec::new(), number: 0 })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ManifestError::Read { path: path.into(), source }),
-        }
-    }
-
-    /// Reads the next line; `None` at the end.
-    pub(crate) fn next<'l, T: Deserialize<'l>>(&'l mut self) -> Result<Option<T>, ManifestError> {
-        self.line.clear();
-        self.number += 1;
-        let mut limited = (&mut self.reader).take(LINE_MAX_BYTES);
-        limited.read_until(b'\n', &mut self.line).map_err(|source| ManifestError::Read { path: self.path.clone(), source })?;
-        match self.line.pop() {
-            None => return Ok(None),
-            Some(b'\n') => {}
-            Some(_) => return Err(self.damaged(None)),
-        }
-        let (path, line) = (&self.path, self.number);
-        let damaged = |source| ManifestError::Damaged { path: path.clone(), line, source: Some(source) };
-        serde_json::from_slice(&self.line).map(Some).map_err(damaged)
-    }
-
-    /// Makes the error of a line that cannot be what it is.
-    pub(crate) fn damaged(&self, source: Option<serde_json::Error>) -> ManifestError {
-        ManifestError::Damaged { path: self.path.clone(), line: self.number, source }
-    }
 }
 
 impl Manifest {
@@ -227,41 +117,22 @@ impl Manifest {
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or a newer version wrote it.
-    pub fn load(path: &Path) -> Result<Option<Self>, ManifestError> {
-        let Some(mut lines) = Lines::open(path)? else { return Ok(None) };
-        let Some(head) = lines.next::<Head>()? else { return Err(lines.damaged(None)) };
-        if head.format != FORMAT {
-            return Err(ManifestError::Newer { path: path.into(), format: head.format });
-        }
+    pub fn load(path: &Path) -> Result<Option<Self>, RecordsError> {
         let mut manifest = Self::new();
-        while let Some(Line { path, entry }) = lines.next()? {
-            manifest.insert(path, entry.entry().ok_or_else(|| lines.damaged(None))?);
-        }
-        // A file cut at the end of a line parses, and would let a landing take what is missing for new.
-        if u64::try_from(manifest.len()) != Ok(head.entries) {
-            return Err(lines.damaged(None));
-        }
-        Ok(Some(manifest))
+        let found = RECORDS.read(path, |record: EntryRecord| {
+            let (path, entry) = record.read()?;
+            // Nothing is written twice.
+            manifest.entries.insert(path, entry).is_none().then_some(())
+        })?;
+        Ok(found.then_some(manifest))
     }
 
     /// Writes the manifest aside, syncs it and renames it to `path`.
     ///
     /// # Errors
     /// Any step fails; an older file is then untouched.
-    pub fn store(&self, path: &Path) -> Result<(), ManifestError> {
-        let write = |file: &mut fs_err::File| -> std::io::Result<()> {
-            let mut writer = BufWriter::new(file);
-            let head = Head { format: FORMAT, entries: u64::try_from(self.len()).map_err(std::io::Error::other)? };
-            serde_json::to_writer(&mut writer, &head)?;
-            writer.write_all(b"\n")?;
-            for (path, entry) in self.iter() {
-                let line = Line { path: path.clone(), entry: entry.into() };
-                serde_json::to_writer(&mut writer, &line)?;
-                writer.write_all(b"\n")?;
-            }
-            writer.flush()
-        };
-        files::write_atomically(path, write).map_err(|source| ManifestError::Write { path: path.into(), source })
+    pub fn store(&self, path: &Path) -> Result<(), RecordsError> {
+        RECORDS.write(path, self.entries.iter().map(|(path, entry)| EntryRecord::new(path, entry)))
     }
 }
 
@@ -308,7 +179,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(matches!(Manifest::load(&path), Err(ManifestError::Damaged { .. })), "cut at {length}");
+            assert!(matches!(Manifest::load(&path), Err(RecordsError::Damaged { .. })), "cut at {length}");
         }
     }
 
@@ -317,6 +188,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest");
         std::fs::write(&path, "{\"format\":2,\"entries\":0}\n").unwrap();
-        assert!(matches!(Manifest::load(&path), Err(ManifestError::Newer { format: 2, .. })));
+        assert!(matches!(Manifest::load(&path), Err(RecordsError::Newer { found: 2, .. })));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kit::{MIB, MTIME_SECONDS, Model, Node, debugfs, model, open, seed, seed_at};
+use super::kit::{MIB, MTIME, Model, Node, debugfs, model, open, seed, seed_at};
 use proptest::prelude::*;
 use pyro_disk::{EntryKind, changes};
+use pyro_image::SeedTime;
 
 fn paths(before: &Path, after: &Path) -> Vec<String> {
     changes(&open(before), &open(after)).unwrap().into_iter().map(|changed| String::from_utf8(changed.path).unwrap()).collect()
@@ -32,7 +33,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         // Different times, or two disks made alike would hold alike stamps for unlike files, as only a false clock can.
         let before = seed(folder.path(), "old.raw", 64 * MIB, &old);
-        let after = seed_at(MTIME_SECONDS + 1, folder.path(), "new.raw", 64 * MIB, &both);
+        let after = seed_at(SeedTime { seconds: MTIME.seconds + 1, ..MTIME }, folder.path(), "new.raw", 64 * MIB, &both);
         let expected: Vec<_> = both.iter().filter(|(path, node)| old.get(*path) != Some(*node)).map(|(path, _)| path.clone()).collect();
         let found: Vec<_> = changes(&open(&before), &open(&after)).unwrap().into_iter().map(|changed| changed.path).collect();
         prop_assert_eq!(found, expected);

@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use pyro_disk::{Disk, DiskError, EntryKind, Layer, LayerFormat, Tree, TreeEntry};
-use pyro_image::SeedWriter;
+use pyro_image::{SeedTime, SeedWriter};
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// All that is seeded carries this time.
-pub(crate) const MTIME_SECONDS: i64 = 1_700_000_000;
+pub(crate) const MTIME: SeedTime = SeedTime { seconds: 1_700_000_000, nanoseconds: 123_456_789 };
 
 /// An entry as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,18 +62,18 @@ pub(crate) fn blank(folder: &Path, size_bytes: u64) -> PathBuf {
 
 /// Writes a model to a disk, the way seeds are written.
 pub(crate) fn seed(folder: &Path, name: &str, size_bytes: u64, model: &Model) -> PathBuf {
-    seed_at(MTIME_SECONDS, folder, name, size_bytes, model)
+    seed_at(MTIME, folder, name, size_bytes, model)
 }
 
-pub(crate) fn seed_at(mtime_seconds: i64, folder: &Path, name: &str, size_bytes: u64, model: &Model) -> PathBuf {
+pub(crate) fn seed_at(mtime: SeedTime, folder: &Path, name: &str, size_bytes: u64, model: &Model) -> PathBuf {
     let path = folder.join(name);
     let mut writer = SeedWriter::start(&path, &blank(folder, size_bytes)).unwrap();
     for (path, node) in model {
         match node {
-            Node::Directory { mode } => writer.directory(path, *mode, mtime_seconds).unwrap(),
-            Node::Link { target } => writer.link(path, target, mtime_seconds).unwrap(),
+            Node::Directory { mode } => writer.directory(path, *mode, mtime).unwrap(),
+            Node::Link { target } => writer.link(path, target, mtime).unwrap(),
             Node::File { mode, content } => {
-                writer.file(path, *mode, mtime_seconds, content.len() as u64, &mut content.as_slice()).unwrap();
+                writer.file(path, *mode, mtime, content.len() as u64, &mut content.as_slice()).unwrap();
             }
         }
     }

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::kit::{MIB, MTIME_SECONDS, Model, Node, check_with_e2fsck, debugfs, list, model, open, read_model, run, seed, try_open};
+use super::kit::{MIB, MTIME, Model, Node, blank, check_with_e2fsck, debugfs, list, model, open, read_model, run, seed, try_open};
 use ext4_view::{Ext4, FileType};
 use proptest::prelude::*;
 use pyro_disk::{DiskError, EntryKind};
+use pyro_image::{SeedTime, SeedWriter};
 use pyro_proto::error::ErrorKind;
 
 /// Reads a tree with the other reader.
@@ -54,10 +55,62 @@ proptest! {
         prop_assert_eq!(&read_model(&tree), &model);
         prop_assert_eq!(&read_with_ext4_view(&image), &model);
         for entry in list(&tree) {
-            prop_assert_eq!(entry.mtime_ns, MTIME_SECONDS * 1_000_000_000);
+            prop_assert_eq!(entry.mtime_ns, MTIME.seconds * 1_000_000_000 + i64::from(MTIME.nanoseconds));
             prop_assert_eq!(&tree.status(&entry.path).unwrap(), &Some(entry));
         }
     }
+}
+
+#[test]
+fn every_time_that_a_file_can_have_reads_back_or_becomes_the_nearest_that_ext4_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seed.raw");
+    let mut writer = SeedWriter::start(&path, &blank(folder.path(), 64 * MIB)).unwrap();
+    let first = -(1 << 31);
+    let times = [
+        ((-1, 0), "-1.000000000"),
+        ((-1, 5), "-0.999999995"),
+        ((0, 0), "0.000000000"),
+        ((0, 999_999_999), "0.999999999"),
+        ((1, 1), "1.000000001"),
+        ((-5, 500_000_000), "-4.500000000"),
+        ((first, 0), "-2147483648.000000000"),
+        ((first - 1, 7), "-2147483648.000000000"),
+        ((i64::MIN, 7), "-2147483648.000000000"),
+        (((1 << 31) - 1, 0), "2147483647.000000000"),
+        (((1 << 32) - 1, 0), "4294967295.000000000"),
+        ((1 << 32, 0), "4294967296.000000000"),
+        ((6_000_000_000, 1), "6000000000.000000001"),
+    ];
+    for (index, ((seconds, nanoseconds), _)) in times.iter().enumerate() {
+        let time = SeedTime { seconds: *seconds, nanoseconds: *nanoseconds };
+        writer.directory(format!("d{index}").as_bytes(), 0o755, time).unwrap();
+        writer.directory(format!("odd\n{index}").as_bytes(), 0o755, time).unwrap();
+        writer.link(format!("l{index}").as_bytes(), b"x", time).unwrap();
+        writer.file(format!("f{index}").as_bytes(), 0o644, time, 1, &mut &b"x"[..]).unwrap();
+        writer.file(format!("d{index}/f").as_bytes(), 0o644, time, 1, &mut &b"x"[..]).unwrap();
+    }
+    let far = SeedTime { seconds: i64::MAX, nanoseconds: 7 };
+    writer.file(b"far", 0o644, far, 0, &mut std::io::empty()).unwrap();
+    writer.directory(b"", 0o755, SeedTime { seconds: -1, nanoseconds: 250_000_000 }).unwrap();
+    writer.finish().unwrap();
+    check_with_e2fsck(&path);
+    let tree = open(&path);
+    let shown = |path: &[u8]| {
+        let entry = tree.status(path).unwrap().unwrap();
+        let sign = if entry.mtime_ns < 0 { "-" } else { "" };
+        let size = entry.mtime_ns.unsigned_abs();
+        format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
+    };
+    for (index, (_, expected)) in times.iter().enumerate() {
+        for name in [format!("d{index}"), format!("odd\n{index}"), format!("l{index}"), format!("f{index}"), format!("d{index}/f")] {
+            assert_eq!(shown(name.as_bytes()), *expected, "{name:?}");
+        }
+    }
+    // The last second of ext4 is beyond what nanoseconds in 64 bits reach, so debugfs is asked.
+    let stat = |what: &str| String::from_utf8(run("debugfs", &[&"-R", &format!("stat {what}"), &path]).stdout).unwrap();
+    assert!(stat("/tree/far").contains("mtime: 0x7fffffff:00000003"), "{}", stat("/tree/far"));
+    assert!(stat("/tree").contains("mtime: 0xffffffff:3b9aca00"), "{}", stat("/tree"));
 }
 
 /// Makes a file system of a host folder with other options than ours, and reads it back.

@@ -1,6 +1,6 @@
 //! How a workspace differs from what the host last gave it: what an apply brings to the host, and what `diff --against host` shows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use pyro_disk::{Changed, Tree, TreeEntry, changes};
 use pyro_tree::{Content, Difference, EntryKind, Given, GivenEntry, Side, TreePath};
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::spool::{digest, digest_of};
 use crate::{
-    diff::{ReadContent, is_git, side},
+    diff::{ReadContent, is_git, leave_out_hollow, side},
     disk_view::View,
     error::{Error, Problem, Result},
     ignored::Ignored,
@@ -51,7 +51,7 @@ pub(crate) fn differences_from_host(
             continue;
         };
         match gave {
-            None if ignored.leaves_out(&path, Some(&entry))? => continue,
+            None if ignored.leaves_out(&path) => continue,
             Some(gave) if is_as_given(&view.now, &entry, gave)? => continue,
             Some(_) | None => {}
         }
@@ -62,23 +62,9 @@ pub(crate) fn differences_from_host(
             found.push(Difference { path, before, after: side });
         }
     }
-    ignored.leave_out_parents(&mut found);
-    leave_out_frames(given, &mut found);
+    // Folders that are there only for what was pushed into them the host has elsewhere, or not at all.
+    leave_out_hollow(&mut found, |path| ignored.is_above(path) || given.is_above(path));
     Ok(found)
-}
-
-/// Takes new folders away that are there only because something was pushed into them: those the host has elsewhere, or not at all.
-fn leave_out_frames(given: &Given, found: &mut Vec<Difference>) {
-    let needed: HashSet<TreePath> = found
-        .iter()
-        .filter(|difference| !is_new_folder(difference) || !given.is_above(&difference.path))
-        .flat_map(|difference| difference.path.ancestors().collect::<Vec<_>>())
-        .collect();
-    found.retain(|difference| !is_new_folder(difference) || !given.is_above(&difference.path) || needed.contains(&difference.path));
-}
-
-fn is_new_folder(difference: &Difference) -> bool {
-    matches!(difference, Difference { before: None, after: Some(Side { kind: EntryKind::Directory, .. }), .. })
 }
 
 /// Tells whether an entry of the workspace is what the host gave there, its mode included.

@@ -3,6 +3,7 @@
 //! ```text
 //! state/workspaces/ID/apply/  lock
 //!                             000001.given   what a push gave, a snapshot or a reset that matters for it
+//!                             000001.ignores what Git ignores in what was pushed
 //!                             000002/        what an apply replaced: its journal
 //!                             000002.json    where it went
 //!                             000002.given   what it left there
@@ -15,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use pyro_proto::error::ErrorKind;
 use pyro_store::{CutOff, Dirs, FileLock, Unfinished, WorkspaceId, write_atomically};
-use pyro_tree::{Event, Given, GivenChange, GivenEntry, Manifest, Recovered, Strangers, Undone, kept_at, recover};
+use pyro_tree::{
+    Event, Given, GivenChange, GivenEntry, IgnoreRules, Manifest, Recovered, Strangers, TreePath, Undone, holding, kept_at, recover,
+};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -150,8 +153,30 @@ impl History {
         Ok(event.store(&self.path(number, ".given"))?)
     }
 
+    /// Writes down a push, and what Git ignores in a folder of the workspace since then.
+    pub(super) fn pushed(&self, change: GivenChange, dest: Option<&TreePath>, ignore: Option<IgnoreRules>) -> Result<()> {
+        let number = self.note(Event::Pushed(change))?;
+        if let Some(ignore) = ignore {
+            let place = self.path(number, ".ignores");
+            let mut rules = IgnoreRules::load(&place)?.unwrap_or_default();
+            rules.extend_at(dest, ignore);
+            rules.store(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what Git ignores in a workspace that began with these rules.
+    fn ignores(&self, mut rules: IgnoreRules) -> Result<IgnoreRules> {
+        for (number, _) in holding(&self.events()?) {
+            if let Some(pushed) = IgnoreRules::load(&self.path(number, ".ignores"))? {
+                rules.extend_at(None, pushed);
+            }
+        }
+        Ok(rules)
+    }
+
     /// Writes down something else that happened. Pushes that follow each other become one.
-    pub(crate) fn note(&self, event: Event) -> Result<u64> {
+    fn note(&self, event: Event) -> Result<u64> {
         let newest = self.next() - 1;
         let place = self.path(newest, ".given");
         if let Event::Pushed(later) = &event
@@ -237,15 +262,25 @@ impl History {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &journal, error)),
             Ok(()) | Err(_) => {}
         }
-        for extension in [".given", ".landed", ".json"] {
+        for extension in [".given", ".ignores", ".landed", ".json"] {
             pyro_store::remove_if_present(&self.path(number, extension))?;
         }
         Ok(())
     }
 
+    /// Removes files that were cut off while they were written. Nobody else writes here.
+    fn sweep(&self) {
+        let names = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for half in names.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".pyro-")) {
+            // One that stays goes with the workspace.
+            drop(std::fs::remove_file(half.path()));
+        }
+    }
+
     /// Puts right what was cut off: files of the host become again what they were before it. Goes on where one cannot be, and returns the
     /// first failure.
     pub(super) fn recover(&self, label: &str, strangers: Strangers) -> Result<Vec<PutBack>> {
+        self.sweep();
         let (mut put_back, mut first) = (Vec::new(), Ok(()));
         for number in self.numbers("") {
             let target = self.target(number).unwrap_or_default();
@@ -370,6 +405,12 @@ fn seed(dirs: &Dirs, id: &WorkspaceId) -> Result<Manifest> {
     Ok(Manifest::load(&dirs.seed_manifest(id))?.unwrap_or_default())
 }
 
+/// Returns what Git ignores in what the host gave a workspace.
+pub(crate) fn ignores(dirs: &Dirs, id: &WorkspaceId) -> Result<IgnoreRules> {
+    let seeded = IgnoreRules::load(&dirs.seed_ignores(id))?.unwrap_or_default();
+    if History::exists(dirs, id) { History::wait(dirs, id)?.ignores(seeded) } else { Ok(seeded) }
+}
+
 /// Returns what the host last gave a workspace, seen from the folder that it came from.
 pub(crate) fn given_by_home(dirs: &Dirs, id: &WorkspaceId, root: Option<&Path>) -> Result<Given> {
     let given = given(dirs, id, root, None)?;
@@ -388,6 +429,9 @@ pub(crate) fn copy(dirs: &Dirs, from: &WorkspaceId, to: &WorkspaceId) -> Result<
     let (origin, fork) = (History::wait(dirs, from)?, History::wait(dirs, to)?);
     for (number, event) in origin.events()? {
         event.store(&fork.path(number, ".given"))?;
+        if let Some(ignores) = IgnoreRules::load(&origin.path(number, ".ignores"))? {
+            ignores.store(&fork.path(number, ".ignores"))?;
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use serde_json::json;
 pub use self::history::PutBack;
 pub(crate) use self::{
     from_host::differences_from_host,
-    history::{History, Noted, copy, given, given_by_home, put_all_right, settle_for_delete},
+    history::{History, Noted, copy, given, given_by_home, ignores, put_all_right, settle_for_delete},
     pushed::Pushed,
 };
 use self::{

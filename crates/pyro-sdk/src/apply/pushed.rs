@@ -6,7 +6,7 @@ use std::{
 };
 
 use pyro_store::{Dirs, WorkspaceId};
-use pyro_tree::{Entry, EntryKind, Event, Given, GivenChange, GivenEntry, ManifestEntry, OriginKind, TreePath};
+use pyro_tree::{Entry, EntryKind, Given, GivenChange, GivenEntry, IgnoreRules, ManifestEntry, OriginKind, TreePath};
 
 use super::history::History;
 use crate::{
@@ -44,11 +44,19 @@ impl Pushed {
         self.entries.insert(path, ManifestEntry { kind: entry.kind, mode: entry.mode, size_bytes, digest, link_target });
     }
 
-    /// Notes what was given, once the workspace has it. Blocks.
+    /// Notes what was given, and what Git ignores in it, once the workspace has it. Blocks.
     ///
     /// # Errors
     /// The note cannot be written; what was pushed is then taken for the guest's work.
-    pub(crate) fn note(self, dirs: &Dirs, id: &WorkspaceId, seed_folder: Option<&Path>, source: &Path, origin: OriginKind) -> Result<()> {
+    pub(crate) fn note(
+        self,
+        dirs: &Dirs,
+        id: &WorkspaceId,
+        seed_folder: Option<&Path>,
+        source: &Path,
+        origin: OriginKind,
+        ignore: Option<IgnoreRules>,
+    ) -> Result<()> {
         let folder = match origin {
             OriginKind::Archive => None,
             OriginKind::Directory | OriginKind::Git => {
@@ -57,7 +65,8 @@ impl Pushed {
         };
         let history = History::wait(dirs, id)?;
         let given = history.given(dirs, id, seed_folder, None)?;
-        history.note(Event::Pushed(self.change(&given, folder))).map(drop)
+        let dest = self.dest.tree_path().cloned();
+        history.pushed(self.change(&given, folder), dest.as_ref(), ignore)
     }
 
     fn change(self, given: &Given, folder: Option<PathBuf>) -> GivenChange {
@@ -104,7 +113,14 @@ mod tests {
     fn pushed(dest: &str, replaces: bool, names: &[&str]) -> Pushed {
         let mut pushed = Pushed::new(dest.parse().unwrap(), replaces);
         for name in names {
-            let entry = Entry { path: path(name), kind: EntryKind::File, mode: 0o644, size_bytes: 1, mtime_seconds: 0, link_target: None };
+            let entry = Entry {
+                path: path(name),
+                kind: EntryKind::File,
+                mode: 0o644,
+                size_bytes: 1,
+                mtime: pyro_tree::Timestamp::default(),
+                link_target: None,
+            };
             pushed.add(&entry, Some([1; 32]));
         }
         pushed

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LeftOut, ServiceState};
+use super::{LeftOut, ServiceState, SourceNote};
 
 /// Where a workspace is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -430,6 +430,9 @@ pub struct WorkspaceCreated {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken
     pub left_out_count: u64,
+    /// How Git in the workspace differs from Git on the host: missing filters, objects that were not fetched
+    #[serde(default)]
+    pub notes: Vec<SourceNote>,
 }
 
 /// Workspaces, newest activity first.

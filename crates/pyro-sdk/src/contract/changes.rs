@@ -23,6 +23,21 @@ impl From<pyro_tree::LeftOut> for LeftOut {
     }
 }
 
+/// A difference between Git in the workspace and Git on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceNote {
+    /// Repository, as a path in the source
+    pub path: String,
+    /// The difference, and what to do about it
+    pub text: String,
+}
+
+impl From<pyro_tree::Note> for SourceNote {
+    fn from(note: pyro_tree::Note) -> Self {
+        Self { path: note.path, text: note.text }
+    }
+}
+
 /// Copy a folder or an archive of the host into a running workspace, all of it or nothing
 ///
 /// In a Git checkout tracked files and untracked ones that are not ignored are taken.
@@ -79,6 +94,9 @@ pub struct SyncPushAnswer {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken
     pub left_out_count: u64,
+    /// How Git in the workspace differs from Git on the host: missing filters, objects that were not fetched
+    #[serde(default)]
+    pub notes: Vec<SourceNote>,
 }
 
 /// Apply a unified diff to a workspace: all files or none

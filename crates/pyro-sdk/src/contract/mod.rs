@@ -33,7 +33,7 @@ pub use answers::{
 };
 pub use changes::{
     AppliedFile, AppliedHazard, Apply, ApplyAnswer, Diff, DiffAnswer, DiffItem, DiffSummary, Export, ExportAnswer, LeftOut, PatchApply,
-    PatchApplyAnswer, PatchedFile, SyncPush, SyncPushAnswer,
+    PatchApplyAnswer, PatchedFile, SourceNote, SyncPush, SyncPushAnswer,
 };
 pub use command::{ExecKill, ExecKillAnswer, ExecWait, LogOutput, Logs, LogsAnswer, WorkspaceExec};
 pub use disk::{DiskExport, DiskExportAnswer, DiskList, DiskRead};

@@ -5,12 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LEFT_OUT_MAX, LeftOut, OriginKind, Sink, SourceError, SourceReport};
+use super::{LEFT_OUT_MAX, LeftOut, NOTES_MAX, Note, OriginKind, Sink, SourceError, SourceReport};
 use crate::{
-    entry::{Entry, EntryKind, MODE_MASK},
+    entry::{Entry, EntryKind, MODE_MASK, Timestamp},
     path::{TreePath, printable_cut},
 };
 
+/// Longest note, in bytes: names in it are a repository's.
+const NOTE_MAX_BYTES: usize = 1000;
 /// Longest path shown in a report, in bytes.
 const SHOWN_MAX_BYTES: usize = 300;
 
@@ -22,7 +24,17 @@ pub(super) struct Emitter<'a, S: Sink> {
 
 impl<'a, S: Sink> Emitter<'a, S> {
     pub(super) const fn new(sink: &'a mut S, origin: OriginKind, strict: bool) -> Self {
-        let report = SourceReport { origin, origin_ref: None, entry_count: 0, bytes: 0, left_out: Vec::new(), left_out_count: 0 };
+        let report = SourceReport {
+            origin,
+            origin_ref: None,
+            entry_count: 0,
+            bytes: 0,
+            left_out: Vec::new(),
+            left_out_count: 0,
+            notes: Vec::new(),
+            ignore: None,
+            top_mtime: None,
+        };
         Self { sink, strict, report }
     }
 
@@ -39,14 +51,14 @@ impl<'a, S: Sink> Emitter<'a, S> {
         Ok(())
     }
 
-    pub(super) fn folder(&mut self, path: TreePath, mode: u32, mtime_seconds: i64) -> Result<(), SourceError<S::Error>> {
+    pub(super) fn folder(&mut self, path: TreePath, mode: u32, mtime: Timestamp) -> Result<(), SourceError<S::Error>> {
         let mode = mode & MODE_MASK;
-        let entry = Entry { path, kind: EntryKind::Directory, mode, size_bytes: 0, mtime_seconds, link_target: None };
+        let entry = Entry { path, kind: EntryKind::Directory, mode, size_bytes: 0, mtime, link_target: None };
         self.emit(&entry, &mut io::empty(), Path::new(""))
     }
 
-    pub(super) fn link(&mut self, path: TreePath, target: Vec<u8>, mtime_seconds: i64) -> Result<(), SourceError<S::Error>> {
-        let entry = Entry { path, kind: EntryKind::Link, mode: 0o777, size_bytes: 0, mtime_seconds, link_target: Some(target) };
+    pub(super) fn link(&mut self, path: TreePath, target: Vec<u8>, mtime: Timestamp) -> Result<(), SourceError<S::Error>> {
+        let entry = Entry { path, kind: EntryKind::Link, mode: 0o777, size_bytes: 0, mtime, link_target: Some(target) };
         self.emit(&entry, &mut io::empty(), Path::new(""))
     }
 
@@ -55,6 +67,15 @@ impl<'a, S: Sink> Emitter<'a, S> {
         self.report.left_out_count += 1;
         if self.report.left_out.len() < LEFT_OUT_MAX {
             self.report.left_out.push(LeftOut { path: printable_cut(path, SHOWN_MAX_BYTES), reason: reason.into() });
+        }
+    }
+
+    /// Remembers something that is different about what is taken.
+    pub(super) fn note(&mut self, path: &[u8], text: &str) {
+        if self.report.notes.len() < NOTES_MAX {
+            self.report
+                .notes
+                .push(Note { path: printable_cut(path, SHOWN_MAX_BYTES), text: printable_cut(text.as_bytes(), NOTE_MAX_BYTES) });
         }
     }
 

@@ -14,6 +14,8 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
 };
 
+use crate::entry::Timestamp;
+
 /// Files up to this size are read whole before the sink sees them, so that one that shrinks or fails meanwhile is no failure of the source.
 const WHOLE_MAX_BYTES: u64 = 1 << 20;
 
@@ -84,6 +86,12 @@ impl Folder {
         Ok(Some(bytes))
     }
 
+    /// Returns where a link below leads, as it is written in it; `None` when there is none.
+    pub(super) fn read_link(&self, below: &[u8]) -> Option<Vec<u8>> {
+        let link = self.resolve(below, OFlags::PATH).ok()?;
+        rustix::fs::readlinkat(&link, "", Vec::new()).ok().map(std::ffi::CString::into_bytes)
+    }
+
     /// Opens the regular file `name` of the open folder `parent`; its size is what can be read of it.
     pub(super) fn open_file(&self, parent: &OwnedFd, name: &[u8], shown: PathBuf) -> io::Result<(Opened, Stat)> {
         // Without NONBLOCK a FIFO that took the file's place would hold us for ever.
@@ -127,6 +135,11 @@ impl Folder {
         found.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(found)
     }
+}
+
+/// Returns when something was changed last.
+pub(super) fn mtime_of(status: &Stat) -> Timestamp {
+    Timestamp { seconds: status.st_mtime, nanoseconds: u32::try_from(status.st_mtime_nsec).unwrap_or(0) }
 }
 
 /// Returns whether an error says that there is no such thing below the folder.

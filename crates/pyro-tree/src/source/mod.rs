@@ -2,8 +2,8 @@
 //!
 //! A source hands its entries to a [`Sink`] one after the other, parents before what they hold, and never twice the same path. Nothing
 //! is followed out of a folder: every step is an `openat` of one component without following links, so that a folder swapped for a link
-//! while it is walked leads nowhere. No process is started and nothing that a repository configures is run: filters, hooks, a file
-//! system monitor and includes are not looked at.
+//! while it is walked leads nowhere. No process is started and nothing that a repository configures is run, neither filters nor hooks nor a
+//! file system monitor.
 
 mod archive;
 mod emit;
@@ -20,10 +20,19 @@ use std::{
 use pyro_proto::error::ErrorKind;
 
 use self::archive::Compression;
-use crate::{entry::Entry, files, path::PathProblem};
+pub use self::git::GitEnvironment;
+use crate::{
+    entry::{Entry, Timestamp},
+    files,
+    ignore::IgnoreRules,
+    path::PathProblem,
+};
 
 /// Most entries named in a report's `left_out`; more are counted.
 pub const LEFT_OUT_MAX: usize = 1000;
+
+/// Most notes of a report.
+pub const NOTES_MAX: usize = 100;
 
 /// What is taken from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +43,13 @@ pub struct SourceOptions {
     pub git: bool,
     /// A file that cannot be read fails the whole source instead of being left out.
     pub strict: bool,
-    /// The user's own excludes (`core.excludesFile`, or `git/ignore` in the folder of configurations), found by whoever reads the
-    /// environment.
-    pub global_excludes: Option<PathBuf>,
+    /// Where the user's Git finds its configuration.
+    pub git_environment: GitEnvironment,
 }
 
 impl Default for SourceOptions {
     fn default() -> Self {
-        Self { all: false, git: true, strict: false, global_excludes: None }
+        Self { all: false, git: true, strict: false, git_environment: GitEnvironment::default() }
     }
 }
 
@@ -77,6 +85,15 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// Something that is different about what was taken: Git in a machine does not do with it what Git does here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The repository, relative to the source, as it is shown.
+    pub path: String,
+    /// What is different, and what to do about it.
+    pub text: String,
+}
+
 /// What a source gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReport {
@@ -92,6 +109,12 @@ pub struct SourceReport {
     pub left_out: Vec<LeftOut>,
     /// How much was not taken.
     pub left_out_count: u64,
+    /// What is different about what was taken, at most [`NOTES_MAX`].
+    pub notes: Vec<Note>,
+    /// What Git ignores in it; `None` unless there is a checkout in it, or around it.
+    pub ignore: Option<IgnoreRules>,
+    /// When the top itself was changed last, if that is known.
+    pub top_mtime: Option<Timestamp>,
 }
 
 /// Takes the entries of a source.
@@ -125,6 +148,9 @@ pub enum ArchiveProblem {
     /// A link's target is missing, too long or contains a NUL.
     #[error("its link target is missing, too long or contains a NUL")]
     Target,
+    /// It is a part of a file that other archives hold the rest of.
+    #[error("it is part of a multi-volume archive; extract all volumes with `tar --multi-volume` and pack the files again")]
+    Volume,
     /// It is a device.
     #[error("it is a device")]
     Device,
@@ -137,8 +163,8 @@ pub enum ArchiveProblem {
     /// Its extended header is damaged.
     #[error("its extended header is damaged")]
     Extension,
-    /// It is a sparse file in the form of `--format=posix`.
-    #[error("it is a sparse file in a form that is not read; pack it with `tar --format=gnu` or without `--sparse`")]
+    /// The map of a sparse file does not fit its content.
+    #[error("it is a sparse file with a damaged map of holes")]
     Sparse,
     /// It is a sparse file that is nearly all holes.
     #[error("it is a sparse file whose holes are too large")]
@@ -165,6 +191,14 @@ pub enum SourceError<E> {
     Unknown {
         /// The path.
         path: PathBuf,
+    },
+    /// An archive is compressed in a way that is not read here.
+    #[error("archive `{}` is compressed with {compression}; use `.tar`, `.tar.gz` or `.tar.zst`", path.display())]
+    Compression {
+        /// The archive.
+        path: PathBuf,
+        /// What it is compressed with.
+        compression: &'static str,
     },
     /// An archive is cut, damaged, or not what its name says.
     #[error("archive `{}` is damaged after {offset} bytes of its content", path.display())]
@@ -199,7 +233,7 @@ impl<E> SourceError<E> {
     pub fn kind(&self, sink: impl FnOnce(&E) -> ErrorKind) -> ErrorKind {
         match self {
             Self::Read { source, .. } => files::error_kind(source),
-            Self::Unknown { .. } | Self::Damaged { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::Unknown { .. } | Self::Compression { .. } | Self::Damaged { .. } | Self::Refused { .. } => ErrorKind::InvalidArgument,
             Self::Sink(error) => sink(error),
         }
     }

@@ -15,11 +15,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::entry::EntryKind;
 
+mod archives;
+mod clean;
+mod ignored;
 mod secrets;
 
-/// What a sink got: by path, kind and mode and content.
+/// What a sink got: by path, kind and mode and content, and when it was changed last.
 #[derive(Default, Debug, PartialEq)]
-struct Taken(BTreeMap<String, (EntryKind, u32, Vec<u8>)>);
+struct Taken(BTreeMap<String, (EntryKind, u32, Vec<u8>)>, BTreeMap<String, Timestamp>);
 
 impl Sink for Taken {
     type Error = Infallible;
@@ -37,6 +40,7 @@ impl Sink for Taken {
                 "{entry:?} comes before its parent"
             );
         }
+        self.1.insert(entry.path.to_string(), entry.mtime);
         let before = self.0.insert(entry.path.to_string(), (entry.kind, entry.mode, bytes));
         assert_eq!(before, None, "{entry:?} came twice");
         Ok(())
@@ -83,23 +87,33 @@ fn refused(path: &Path) -> String {
     format!("{error}{cause}")
 }
 
-fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+/// Runs a program, which must succeed, with nothing in its environment but what the tests share and `variables`.
+pub(super) fn run_with(variables: &[(&str, &str)], folder: &Path, program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_AUTHOR_NAME", "a").env("GIT_AUTHOR_EMAIL", "a@b");
     command.env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@b").env("GIT_CONFIG_COUNT", "1");
     command.env("GIT_CONFIG_KEY_0", "protocol.file.allow").env("GIT_CONFIG_VALUE_0", "always");
+    command.envs(variables.iter().copied());
     let output = command.args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+    run_with(&[], folder, program, arguments)
+}
+
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     run(folder, "git", arguments)
 }
 
-fn put(folder: &Path, files: &[(&str, &str)]) {
+pub(super) fn environment(variables: &[(&str, &str)]) -> GitEnvironment {
+    GitEnvironment::from_variables(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+}
+
+pub(super) fn put(folder: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -207,10 +221,11 @@ fn everything_is_taken_when_asked_for() {
 #[test]
 fn the_users_own_excludes_count() {
     let folder = checkout();
-    let excludes = tempfile::NamedTempFile::new().unwrap();
-    fs::write(excludes.path(), "deep/\n").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    put(home.path(), &[(".config/git/ignore", "deep/\n")]);
     fs::write(folder.path().join(".git/info/exclude"), "/sub/new\n").unwrap();
-    let options = SourceOptions { global_excludes: Some(excludes.path().into()), ..SourceOptions::default() };
+    let git_environment = environment(&[("HOME", &home.path().display().to_string())]);
+    let options = SourceOptions { git_environment, ..SourceOptions::default() };
     let (taken, _) = take(folder.path(), &options);
     assert!(!taken.0.contains_key("deep") && !taken.0.contains_key("sub/new"));
 }
@@ -303,166 +318,4 @@ fn a_plain_folder_gives_everything_but_what_no_tree_holds() {
     assert_eq!(taken.names(), [".gitignore", "d", "d/f", "g"]);
     assert_eq!(report.left_out.iter().map(|left| left.reason.as_str()).collect::<Vec<_>>(), ["is a FIFO", "is a socket"]);
     assert_eq!((report.origin, report.bytes), (OriginKind::Directory, 3));
-}
-
-#[test]
-fn archives_are_unpacked_as_tar_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let long = format!("{}/{}", "d".repeat(150), "f".repeat(150));
-    put(path, &[("in/a", "a"), (&format!("in/{long}"), "long"), ("in/s/t", "t")]);
-    fs::hard_link(path.join("in/a"), path.join("in/s/hard")).unwrap();
-    symlink("../a", path.join("in/s/link")).unwrap();
-    let sparse = fs::File::create(path.join("in/sparse")).unwrap();
-    sparse.set_len(3 << 20).unwrap();
-    (&sparse).write_all(b"start").unwrap();
-    let (expected, _) = take(&path.join("in"), &SourceOptions::default());
-    for (name, arguments) in [
-        ("gnu.tar", ["--format=gnu", "--sparse", "-cf"].as_slice()),
-        ("pax.tar.gz", &["--format=pax", "-czf"]),
-        ("old.tgz", &["--format=gnu", "-czf"]),
-        ("z.tar.zst", &["--format=pax", "--zstd", "-cf"]),
-    ] {
-        if name.ends_with("zst") && Command::new("zstd").arg("--version").output().is_err() {
-            continue;
-        }
-        let mut arguments = arguments.to_vec();
-        arguments.extend([name, "-C", "in", "."]);
-        run(path, "tar", &arguments);
-        let (taken, report) = take(&path.join(name), &SourceOptions::default());
-        assert_eq!(taken, expected, "{name}");
-        assert_eq!(report.origin, OriginKind::Archive);
-        let whole = fs::read(path.join(name)).unwrap();
-        for cut in [0, 100, 512, whole.len() / 2] {
-            let cut_path = path.join(format!("cut-{name}"));
-            fs::write(&cut_path, &whole[..cut]).unwrap();
-            assert!(refused(&cut_path).contains("is damaged after"), "{name} cut at {cut}");
-        }
-    }
-}
-
-#[test]
-fn zstandard_archives_are_read_frame_by_frame() {
-    let (folder, plain) = archive(&[(tar::EntryType::Regular, b"a", b"content"), (tar::EntryType::Regular, b"b", b"more")]);
-    let bytes = fs::read(&plain).unwrap();
-    let pack = |bytes: &[u8]| ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
-    let packed = [pack(&bytes[..700]), pack(&bytes[700..])].concat();
-    let path = folder.path().join("a.tar.zst");
-    fs::write(&path, &packed).unwrap();
-    assert_eq!(take(&path, &SourceOptions::default()).0, take(&plain, &SourceOptions::default()).0);
-    for cut in [0, 3, 20, packed.len() - 1] {
-        fs::write(&path, &packed[..cut]).unwrap();
-        assert!(refused(&path).contains("is damaged after"), "cut at {cut}");
-    }
-    fs::write(&path, &bytes).unwrap();
-    assert!(refused(&path).contains("is damaged after"));
-}
-
-/// Makes an archive of entries: kind, name, link target or content.
-fn archive(entries: &[(tar::EntryType, &[u8], &[u8])]) -> (TempDir, std::path::PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.tar");
-    let mut bytes = Vec::new();
-    for (kind, name, data) in entries {
-        let link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
-        let (target, content) = if link { (*data, &b""[..]) } else { (&b""[..], *data) };
-        let mut header = tar::Header::new_gnu();
-        header.as_old_mut().name[..name.len().min(100)].copy_from_slice(&name[..name.len().min(100)]);
-        header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
-        header.set_entry_type(*kind);
-        header.set_mode(0o644);
-        header.set_mtime(1);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(u64::try_from(content.len()).unwrap());
-        header.set_cksum();
-        if name.len() > 100 {
-            let mut long = tar::Header::new_gnu();
-            long.as_old_mut().name[..13].copy_from_slice(b"././@LongLink");
-            long.set_entry_type(tar::EntryType::GNULongName);
-            long.set_size(u64::try_from(name.len()).unwrap() + 1);
-            long.set_cksum();
-            bytes.extend_from_slice(long.as_bytes());
-            bytes.extend_from_slice(name);
-            bytes.resize(bytes.len() / 512 * 512 + 512, 0);
-        }
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(content);
-        bytes.resize(bytes.len().div_ceil(512) * 512, 0);
-    }
-    bytes.resize(bytes.len() + 1024, 0);
-    fs::write(&path, bytes).unwrap();
-    (folder, path)
-}
-
-#[test]
-fn a_hostile_archive_is_refused_whole() {
-    use tar::EntryType as Kind;
-    let file = (Kind::Regular, &b"ok"[..], &b"x"[..]);
-    let deep = b"d/".repeat(10_000);
-    let check = |entries: &[(Kind, &[u8], &[u8])], expected: &str| {
-        let (_folder, path) = archive(&[&[file], entries].concat());
-        let message = refused(&path);
-        assert!(message.contains(expected), "{message} does not contain {expected}");
-    };
-    check(&[(Kind::Regular, b"/etc/x", b"")], "entry 2, `/etc/x`: its path is absolute");
-    check(&[(Kind::Regular, b"a/../../x", b"")], "`..`");
-    check(&[(Kind::Symlink, b"l", b"/etc"), (Kind::Regular, b"l/x", b"")], "entry 3, `l/x`: it lies behind a link");
-    check(&[(Kind::Regular, b"l/x", b""), (Kind::Symlink, b"l", b"/etc")], "lies behind a link");
-    check(&[(Kind::Link, b"h", b"nothing")], "hard link to no file");
-    check(&[(Kind::Link, b"h", b"../x")], "its path has a component");
-    check(&[(Kind::Char, b"c", b"")], "device");
-    check(&[(Kind::Directory, b"ok/", b"")], "folder in one place");
-    check(&[(Kind::Regular, b"ok/below", b"")], "folder in one place");
-    check(&[(Kind::Directory, &deep, b"")], "longer than 4096 bytes");
-    check(&[(Kind::new(b'V'), b"v", b"")], "kind `V`");
-}
-
-#[test]
-fn of_two_files_of_one_name_the_later_counts() {
-    use tar::EntryType as Kind;
-    let (_folder, path) = archive(&[
-        (Kind::Regular, b"./a", b"first"),
-        (Kind::Link, b"h", b"a"),
-        (Kind::Regular, b"x/y/z", b"z"),
-        (Kind::Regular, b"a", b"second"),
-        (Kind::Directory, b"x/", b""),
-    ]);
-    let (taken, _) = take(&path, &SourceOptions::default());
-    assert_eq!(taken.names(), ["a", "h", "x", "x/y", "x/y/z"]);
-    assert_eq!((taken.text("a").as_str(), taken.text("h").as_str()), ("second", "first"));
-    assert_eq!((taken.0["x"].1, taken.0["x/y"].1), (0o644, 0o755));
-}
-
-#[test]
-fn bombs_do_not_go_off() {
-    let folder = tempfile::tempdir().unwrap();
-    let bomb = |name: &str, header: &tar::Header, zeros: u64| {
-        let path = folder.path().join(name);
-        let mut writer = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
-        writer.write_all(header.as_bytes()).unwrap();
-        std::io::copy(&mut std::io::repeat(0).take(zeros), &mut writer).unwrap();
-        writer.finish().unwrap();
-        refused(&path)
-    };
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::GNULongName);
-    header.set_size(1 << 40);
-    header.set_cksum();
-    assert!(bomb("name.tgz", &header, 8 << 20).contains("headers of one entry are too long"));
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::GNUSparse);
-    header.as_old_mut().name[0] = b's';
-    header.set_size(0);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    let gnu = header.as_gnu_mut().unwrap();
-    gnu.sparse[0].offset.copy_from_slice(b"77777777777\0");
-    gnu.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
-    gnu.realsize.copy_from_slice(b"77777777777\0");
-    // 8 GiB less one byte passes, so the number is written the long way.
-    gnu.sparse[0].offset = [0x80, 0, 0, 0, 0, 0, 0x01, 0, 0, 0, 0, 0];
-    gnu.realsize = gnu.sparse[0].offset;
-    header.set_cksum();
-    assert!(bomb("sparse.tgz", &header, 1024).contains("holes are too large"));
 }

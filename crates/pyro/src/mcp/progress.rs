@@ -56,6 +56,7 @@ fn message(progress: &Progress) -> Option<String> {
         Progress::Machine { phase } => Some(phase.clone()),
         Progress::Transfer { what, entries, bytes } => Some(format!("{what}: {entries} entries, {bytes} bytes")),
         Progress::LeftOut { count, .. } => Some(format!("{count} entries were left out")),
+        Progress::Notes(notes) => notes.first().map(|note| format!("{}: {}", note.path, note.text)),
         Progress::Waiting { what } => Some(format!("waiting for {what}")),
         Progress::AcceleratorFallback { .. } | Progress::Step { .. } | Progress::HostCompat { .. } => None,
     }

@@ -192,6 +192,9 @@ fn status(answer: &Value) -> String {
         let named = named.map(|entry| format!("{} ({})", name(entry, "path"), name(entry, "reason"))).collect::<Vec<_>>().join(", ");
         add(format!("{count} entries were left out: {named}"));
     }
+    for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten() {
+        add(format!("note: {}: {}", name(note, "path"), string(note, "text")));
+    }
     if let Some(last) = answer.get("last_command") {
         let end = last.get("exit_code").map_or_else(|| string(last, "state").to_owned(), |code| format!("exit {code}"));
         add(format!("last command: #{} {end}: {}", last["sequence"], words(last)));
@@ -216,8 +219,12 @@ fn words(entry: &Value) -> String {
 }
 
 fn diff(answer: &Value) -> String {
+    let ignored = match answer["ignored_count"].as_u64().unwrap_or(0) {
+        0 => String::new(),
+        count => format!("\n[{count} ignored new files left out; include_ignored shows them]"),
+    };
     if !is_true(answer, "changed") {
-        return "[nothing has changed]".to_owned();
+        return format!("[nothing has changed]{ignored}");
     }
     let patch = string(answer, "patch");
     let entries = answer["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -226,7 +233,7 @@ fn diff(answer: &Value) -> String {
     if !patch.is_empty() {
         text.push_str(&format!("\n\n{patch}"));
     }
-    text
+    text + &ignored
 }
 
 /// Writes a list, a line for each item.
@@ -332,12 +339,13 @@ mod tests {
         let answer = json!({
             "workspace_id": "5bcd", "name": "w", "state": "running", "environment": "debian:12", "mem_mib": 256, "left_out_count": 2,
             "left_out": [{ "path": "big.iso", "reason": "too large" }, { "path": "sub", "reason": "a submodule" }],
+            "notes": [{ "path": ".git", "text": "it is a partial clone" }],
             "workspace_seed": { "seed_path": "/p", "entry_count": 3, "bytes_written": 9 }, "expires_at": "T"
         });
         assert_eq!(
             of("workspace_create", &answer),
             "5bcd w running debian:12\n/workspace began with /p: 3 entries, 9 bytes\n2 entries were left out: big.iso (too large), sub (a \
-             submodule)\nexpires T if left alone"
+             submodule)\nnote: .git: it is a partial clone\nexpires T if left alone"
         );
     }
 

@@ -70,7 +70,9 @@ fn line(shown: &mut Option<(String, u32)>, progress: &Progress) -> Option<String
             Some(status_line("waiting", &[("for", json!(what))]))
         }
         Progress::Step { name, duration_ms } => Some(status_line("step", &[("name", json!(name)), ("duration_ms", json!(duration_ms))])),
-        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => notice(progress),
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } | Progress::Notes(_) => {
+            notice(progress)
+        }
     }
 }
 
@@ -95,6 +97,10 @@ fn notice(progress: &Progress) -> Option<String> {
                 lines.push(format!("note: {more} more were left out; `--json` names them"));
             }
             Some(lines.join("\n"))
+        }
+        Progress::Notes(notes) => {
+            let lines = notes.iter().map(|note| format!("note: `{}`: {}", note.path.escape_debug(), note.text));
+            Some(lines.collect::<Vec<_>>().join("\n"))
         }
         Progress::Pull { .. } | Progress::Machine { .. } | Progress::Transfer { .. } | Progress::Step { .. } | Progress::Waiting { .. } => {
             None
@@ -139,7 +145,7 @@ fn draw(slot: &mut Option<ProgressBar>, progress: Progress) {
             bar.set_prefix(*what);
             bar.set_message(if *entries > 0 { format!("{entries} entries, {}", bytes(*count)) } else { bytes(*count) });
         }
-        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } => {
+        Progress::AcceleratorFallback { .. } | Progress::HostCompat { .. } | Progress::LeftOut { .. } | Progress::Notes(_) => {
             if let Some(text) = notice(&progress) {
                 match slot {
                     Some(bar) => bar.suspend(|| note(&text)),

@@ -4,7 +4,11 @@
 //! files other entries are hard links to. A sink therefore never sees a part of an archive that is refused. Memory is bound by what is
 //! really read: names, headers and maps have a budget for each entry (`stream`), content passes through.
 
+mod header;
+mod pax;
 mod plan;
+mod reader;
+mod sparse;
 mod stream;
 
 use std::{
@@ -17,15 +21,15 @@ use rustix::fs::{Mode, OFlags};
 pub(super) use self::stream::Compression;
 use self::{
     plan::{Kind, Plan},
-    stream::Stream,
+    reader::{Member, ReadError, Reader},
 };
 use super::{
     OriginKind, Sink, SourceError, SourceOptions, SourceReport,
     emit::Emitter,
-    git::{self, CONFIG_MAX_BYTES, Config, TEXT_MAX_BYTES},
+    git::{self, CONFIG_MAX_BYTES, Config, GuestConfig, Level, References, TEXT_MAX_BYTES},
 };
 use crate::{
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, Timestamp},
     path::TreePath,
 };
 
@@ -42,22 +46,19 @@ pub(super) fn read<S: Sink>(
         emitter.leave_out(name, *reason);
     }
     let mut handed = Handed { made: std::collections::HashSet::new(), plan: &plan };
-    let stream = Stream::open(path, compression)?;
-    let mut archive = tar::Archive::new(stream.reader());
-    let damaged = |source| SourceError::Damaged { path: path.into(), offset: stream.position(), source };
-    let mut index = 0;
-    stream.expect_headers();
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
-        stream.expect_content();
-        handed.one(index, &mut entry, path, &mut emitter)?;
-        stream.drain(&mut entry).map_err(damaged)?;
-        stream.expect_headers();
-        index += 1;
+    let mut archive = Reader::new(stream::open(path, compression)?);
+    let changed = || SourceError::Read { path: path.into(), source: io::Error::other("was changed while it was read") };
+    for index in 0..plan.entry_count {
+        let member = match archive.next() {
+            Ok(Some(member)) => member,
+            Ok(None) | Err(ReadError::Refused { .. }) => return Err(changed()),
+            Err(ReadError::Damaged(source)) => {
+                return Err(SourceError::Damaged { path: path.into(), offset: archive.position(), source });
+            }
+        };
+        handed.one(index, &member, &mut archive, path, &mut emitter)?;
     }
-    if index != plan.entry_count {
-        return Err(damaged(io::Error::other("was changed while it was read")));
-    }
+    emitter.report.top_mtime = plan.top_mtime;
     Ok(emitter.report)
 }
 
@@ -72,7 +73,8 @@ impl Handed<'_> {
     fn one<S: Sink>(
         &mut self,
         index: u64,
-        entry: &mut tar::Entry<'_, impl io::Read>,
+        member: &Member,
+        content: &mut dyn io::Read,
         host: &Path,
         emitter: &mut Emitter<'_, S>,
     ) -> Result<(), SourceError<S::Error>> {
@@ -82,25 +84,25 @@ impl Handed<'_> {
         if paths.len() > 1 && matches!(self.plan.entries.get(&paths[0]).map(|planned| &planned.kind), Some(Kind::File)) {
             // Every name needs the content, which passes by only once.
             let mut file = unnamed_file().map_err(failed)?;
-            io::copy(entry, &mut file).map_err(failed)?;
+            io::copy(content, &mut file).map_err(failed)?;
             spooled = Some(file);
         }
         for path in paths {
             for parent in path.ancestors() {
-                self.folder(&parent, emitter)?;
+                self.folder(&parent, member.mtime, emitter)?;
             }
             let Some(planned) = self.plan.entries.get(path) else { continue };
             match &planned.kind {
-                Kind::Folder => self.folder(path, emitter)?,
-                Kind::Link(target) => emitter.link(path.clone(), target.clone(), planned.mtime_seconds)?,
+                Kind::Folder => self.folder(path, member.mtime, emitter)?,
+                Kind::Link(target) => emitter.link(path.clone(), target.clone(), planned.mtime)?,
                 Kind::File => {
-                    if entry.size() != planned.size_bytes {
+                    if member.size_bytes != planned.size_bytes {
                         return Err(failed(io::Error::other("was changed while it was read")));
                     }
-                    let (mode, size_bytes, mtime_seconds) = (planned.mode, planned.size_bytes, planned.mtime_seconds);
-                    let made = Entry { path: path.clone(), kind: EntryKind::File, mode, size_bytes, mtime_seconds, link_target: None };
+                    let (mode, size_bytes, mtime) = (planned.mode, planned.size_bytes, planned.mtime);
+                    let made = Entry { path: path.clone(), kind: EntryKind::File, mode, size_bytes, mtime, link_target: None };
                     let content: &mut dyn io::Read = match &mut spooled {
-                        None => &mut *entry,
+                        None => &mut *content,
                         Some(file) => {
                             file.seek(SeekFrom::Start(0)).map_err(failed)?;
                             file
@@ -116,11 +118,16 @@ impl Handed<'_> {
         Ok(())
     }
 
-    fn folder<S: Sink>(&mut self, path: &TreePath, emitter: &mut Emitter<'_, S>) -> Result<(), SourceError<S::Error>> {
+    fn folder<S: Sink>(
+        &mut self,
+        path: &TreePath,
+        first_below: Timestamp,
+        emitter: &mut Emitter<'_, S>,
+    ) -> Result<(), SourceError<S::Error>> {
         if !self.made.insert(path.clone()) {
             return Ok(());
         }
-        let (mode, mtime) = self.plan.entries.get(path).map_or((0o755, 0), |planned| (planned.mode, planned.mtime_seconds));
+        let (mode, mtime) = self.plan.entries.get(path).map_or((0o755, first_below), |planned| (planned.mode, planned.mtime));
         emitter.folder(path.clone(), mode, mtime)
     }
 }
@@ -146,8 +153,15 @@ fn git_text<S: Sink>(
         return Err(failed(io::Error::other("was changed while it was read")));
     }
     let text = if config {
-        match Config::parse(&text) {
-            Ok(config) => config.allowed().into_bytes(),
+        match Config::parse(&text, Level::Repository) {
+            Ok(config) => {
+                let config = GuestConfig::of(&config, References::AsTheyAre);
+                let dot_git = entry.path.parent();
+                for note in config.notes {
+                    emitter.note(dot_git.as_ref().map(TreePath::as_bytes).unwrap_or_default(), &note);
+                }
+                config.text.into_bytes()
+            }
             Err(problem) => {
                 emitter.leave_out(entry.path.as_bytes(), problem.to_string());
                 return Ok(());
@@ -156,7 +170,7 @@ fn git_text<S: Sink>(
     } else {
         git::strip_credentials(&text)
     };
-    git::emit_text(entry.path.clone(), &text, host, emitter)
+    git::emit_text(entry.path.clone(), &text, entry.mtime, host, emitter)
 }
 
 /// Makes a file without a name, which ends with its descriptor.

@@ -5,15 +5,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io,
     path::Path,
 };
 
-use tar::EntryType;
-
-use super::stream::{Compression, Stream};
+use super::{
+    reader::{Member, MemberKind, ReadError, Reader},
+    stream::{self, Compression},
+};
 use crate::{
-    entry::MODE_MASK,
+    entry::{MODE_MASK, Timestamp},
     path::{PATH_MAX_BYTES, PathProblem, TreePath, printable_cut},
     source::{
         ArchiveProblem, SourceError,
@@ -42,7 +42,7 @@ pub(super) struct Planned {
     pub(super) index: u64,
     pub(super) kind: Kind,
     pub(super) mode: u32,
-    pub(super) mtime_seconds: i64,
+    pub(super) mtime: Timestamp,
     pub(super) size_bytes: u64,
 }
 
@@ -53,123 +53,110 @@ pub(super) struct Plan {
     pub(super) by_entry: HashMap<u64, Vec<TreePath>>,
     pub(super) left_out: Vec<(Vec<u8>, &'static str)>,
     pub(super) entry_count: u64,
+    /// When the archive's top was changed last, if it says so.
+    pub(super) top_mtime: Option<Timestamp>,
 }
 
 impl Plan {
     /// Reads an archive once; `git` says whether any `.git` is taken.
     pub(super) fn make<E>(path: &Path, compression: Compression, git: bool) -> Result<Self, SourceError<E>> {
-        let stream = Stream::open(path, compression)?;
-        let mut archive = tar::Archive::new(stream.reader());
-        let damaged = |source| SourceError::Damaged { path: path.into(), offset: stream.position(), source };
+        let mut archive = Reader::new(stream::open(path, compression)?);
         let mut plan = Self::default();
-        stream.expect_headers();
-        for entry in archive.entries().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            stream.expect_content();
-            let name = entry.path_bytes().into_owned();
-            let refused = |problem| SourceError::Refused {
-                path: path.into(),
-                number: plan.entry_count + 1,
-                name: printable_cut(&name, SHOWN_MAX_BYTES),
-                problem,
+        loop {
+            let number = plan.entry_count + 1;
+            let refused = |name: &[u8], problem| {
+                let name = printable_cut(name, SHOWN_MAX_BYTES);
+                SourceError::Refused { path: path.into(), number, name, problem }
             };
-            if plan.entry_count == ENTRIES_MAX {
-                return Err(refused(ArchiveProblem::TooMany));
-            }
-            let stored = stored_bytes(&mut entry).map_err(refused)?;
-            if entry.size().saturating_sub(stored) > HOLES_MAX_BYTES {
-                return Err(refused(ArchiveProblem::Holes));
-            }
-            let noted = plan.note(&name, &mut entry);
-            if let Err(problem) = noted {
-                let number = plan.entry_count + 1;
-                let name = printable_cut(&name, SHOWN_MAX_BYTES);
-                return Err(SourceError::Refused { path: path.into(), number, name, problem });
-            }
+            let member = match archive.next() {
+                Ok(Some(member)) => member,
+                Ok(None) => break,
+                Err(ReadError::Refused { name, problem }) => return Err(refused(&name, problem)),
+                Err(ReadError::Damaged(source)) => {
+                    return Err(SourceError::Damaged { path: path.into(), offset: archive.position(), source });
+                }
+            };
+            plan.note(&member).map_err(|problem| refused(&member.name, problem))?;
             plan.entry_count += 1;
-            let expected = entry.size();
-            if stream.drain(&mut entry).map_err(damaged)? != expected {
-                return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
-            }
-            stream.expect_headers();
         }
-        if stream.ended() {
-            return Err(damaged(io::Error::new(io::ErrorKind::UnexpectedEof, "ends without the mark of its end")));
-        }
-        // What follows the mark is padding; reading it lets the decompressor check its sum.
-        stream.expect_content();
-        stream.drain(&mut archive.into_inner()).map_err(damaged)?;
-        plan.settle(git).map_err(|(index, name, problem)| SourceError::Refused { path: path.into(), number: index + 1, name, problem })?;
+        archive.finish().map_err(|source| SourceError::Damaged { path: path.into(), offset: archive.position(), source })?;
+        plan.settle(git);
         Ok(plan)
     }
 
-    fn note(&mut self, name: &[u8], entry: &mut tar::Entry<'_, impl io::Read>) -> Result<(), ArchiveProblem> {
-        let header = entry.header();
-        let kind = header.entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
+    /// Notes what an entry comes to, replacing what tar would replace.
+    fn note(&mut self, member: &Member) -> Result<(), ArchiveProblem> {
+        if self.entry_count == ENTRIES_MAX {
+            return Err(ArchiveProblem::TooMany);
         }
-        let mode = header.mode().map_err(|_| ArchiveProblem::Number)? & MODE_MASK;
-        let mtime_seconds = mtime(entry)?;
-        let size_bytes = entry.size();
-        let Some(path) = tree_path(name)? else {
+        if member.size_bytes.saturating_sub(member.stored_bytes) > HOLES_MAX_BYTES {
+            return Err(ArchiveProblem::Holes);
+        }
+        let Some(path) = tree_path(&member.name)? else {
+            if member.kind == MemberKind::Folder {
+                self.top_mtime = Some(member.mtime);
+            }
             return Ok(());
         };
-        let index = self.entry_count;
-        let file = matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
-        // Before there was a kind for folders, they were files whose name ends with a slash.
-        let planned = if kind == EntryType::Directory || (file && name.ends_with(b"/")) {
-            Planned { index, kind: Kind::Folder, mode, mtime_seconds, size_bytes: 0 }
-        } else if file {
-            Planned { index, kind: Kind::File, mode, mtime_seconds, size_bytes }
-        } else if kind == EntryType::Symlink {
-            let target = entry.link_name_bytes().ok_or(ArchiveProblem::Target)?.into_owned();
-            if target.is_empty() || target.contains(&0) || target.len() >= PATH_MAX_BYTES {
-                return Err(ArchiveProblem::Target);
-            }
-            Planned { index, kind: Kind::Link(target), mode: 0o777, mtime_seconds, size_bytes: 0 }
-        } else if kind == EntryType::Link {
-            let target = entry.link_name_bytes().ok_or(ArchiveProblem::Target)?;
-            let target = tree_path(&target)?.ok_or(ArchiveProblem::HardLink)?;
-            let linked = self.entries.get(&target).ok_or(ArchiveProblem::HardLink)?;
-            if linked.kind == Kind::Folder {
-                return Err(ArchiveProblem::HardLink);
-            }
-            linked.clone()
-        } else if matches!(kind, EntryType::Char | EntryType::Block) {
-            return Err(ArchiveProblem::Device);
-        } else if kind == EntryType::Fifo {
-            self.left_out.push((name.to_vec(), "is a FIFO"));
-            return Ok(());
-        } else {
-            return Err(ArchiveProblem::Kind(char::from(kind.as_byte()).escape_default().to_string()));
+        let planned = |kind, default_mode| Planned {
+            index: self.entry_count,
+            kind,
+            mode: member.mode.unwrap_or(default_mode) & MODE_MASK,
+            mtime: member.mtime,
+            size_bytes: member.size_bytes,
         };
-        if let Some(before) = self.entries.get(&path)
-            && (before.kind == Kind::Folder) != (planned.kind == Kind::Folder)
-        {
+        let planned = match member.kind {
+            MemberKind::Folder => planned(Kind::Folder, 0o755),
+            MemberKind::File => planned(Kind::File, 0o644),
+            MemberKind::Link => {
+                let target = member.target.clone();
+                if target.is_empty() || target.contains(&0) || target.len() >= PATH_MAX_BYTES {
+                    return Err(ArchiveProblem::Target);
+                }
+                Planned { mode: 0o777, ..planned(Kind::Link(target), 0o777) }
+            }
+            MemberKind::HardLink => {
+                let target = tree_path(&member.target)?.ok_or(ArchiveProblem::HardLink)?;
+                let linked = self.entries.get(&target).ok_or(ArchiveProblem::HardLink)?;
+                if linked.kind == Kind::Folder {
+                    return Err(ArchiveProblem::HardLink);
+                }
+                linked.clone()
+            }
+            MemberKind::Fifo => {
+                self.left_out.push((member.name.clone(), "is a FIFO"));
+                return Ok(());
+            }
+        };
+        for parent in path.ancestors() {
+            match self.entries.get(&parent).map(|parent| &parent.kind) {
+                None | Some(Kind::Folder) => {}
+                Some(Kind::Link(_)) => return Err(ArchiveProblem::ThroughLink),
+                Some(Kind::File) => return Err(ArchiveProblem::Clash),
+            }
+        }
+        // An empty folder may be replaced by a file, as rmdir(2) allows tar to; one that holds something may not.
+        if planned.kind != Kind::Folder && self.holds_something(&path) {
             return Err(ArchiveProblem::Clash);
         }
         self.entries.insert(path, planned);
         Ok(())
     }
 
-    /// Checks what only the whole archive tells, and finds out which entry is handed over as what.
-    fn settle(&mut self, git: bool) -> Result<(), (u64, String, ArchiveProblem)> {
-        for (path, planned) in &self.entries {
-            for parent in path.ancestors() {
-                let problem = match self.entries.get(&parent).map(|parent| &parent.kind) {
-                    None | Some(Kind::Folder) => continue,
-                    Some(Kind::Link(_)) => ArchiveProblem::ThroughLink,
-                    Some(Kind::File) => ArchiveProblem::Clash,
-                };
-                return Err((planned.index, printable_cut(path.as_bytes(), SHOWN_MAX_BYTES), problem));
-            }
-        }
+    fn holds_something(&self, path: &TreePath) -> bool {
+        // No name begins with a lower byte, so this comes before everything below.
+        path.join(b"\x01").is_ok_and(|below| {
+            let mut after = self.entries.range(below..);
+            after.next().is_some_and(|(next, _)| next.is_below(path))
+        })
+    }
+
+    /// Finds out which entry is handed over as what.
+    fn settle(&mut self, git: bool) {
         self.leave_out_git(git);
         for (path, planned) in &self.entries {
             self.by_entry.entry(planned.index).or_default().push(path.clone());
         }
-        Ok(())
     }
 
     /// Drops of every `.git` what a folder's would not bring either.
@@ -226,31 +213,4 @@ fn tree_path(name: &[u8]) -> Result<Option<TreePath>, ArchiveProblem> {
         return Ok(None);
     }
     TreePath::try_from(parts.join(&b'/').as_slice()).map(Some).map_err(|error| ArchiveProblem::Path(error.problem))
-}
-
-/// Returns how many bytes of a file the archive really holds.
-fn stored_bytes(entry: &mut tar::Entry<'_, impl io::Read>) -> Result<u64, ArchiveProblem> {
-    let header_size = entry.header().entry_size().map_err(|_| ArchiveProblem::Number)?;
-    let sparse = entry.header().entry_type() == EntryType::GNUSparse;
-    if let Some(extensions) = entry.pax_extensions().map_err(|_| ArchiveProblem::Extension)? {
-        for extension in extensions {
-            let extension = extension.map_err(|_| ArchiveProblem::Extension)?;
-            // These put the map of the holes into the content, or the name elsewhere.
-            if extension.key_bytes().starts_with(b"GNU.sparse.") {
-                return Err(ArchiveProblem::Sparse);
-            }
-        }
-    }
-    Ok(if sparse { header_size } else { entry.size() })
-}
-
-fn mtime(entry: &mut tar::Entry<'_, impl io::Read>) -> Result<i64, ArchiveProblem> {
-    let exact = entry.pax_extensions().map_err(|_| ArchiveProblem::Extension)?.and_then(|extensions| {
-        let value = extensions.filter_map(Result::ok).filter(|extension| extension.key_bytes() == b"mtime").last()?;
-        value.value().ok()?.split('.').next()?.parse().ok()
-    });
-    match exact {
-        Some(seconds) => Ok(seconds),
-        None => entry.header().mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).ok_or(ArchiveProblem::Number),
-    }
 }

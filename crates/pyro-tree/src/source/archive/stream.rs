@@ -1,22 +1,29 @@
-//! The bytes of an archive, decompressed, with a budget for everything that is not content.
+//! The bytes of an archive, decompressed.
 //!
-//! `tar` collects long names, extended headers and sparse maps in memory, as long as an archive says they are. A compressed archive can
-//! say a terabyte in a kilobyte, so the stream itself fails once headers have taken more than any honest entry needs.
+//! Like tar, this looks at the content to find out how it is packed: `curl -o x.tar` of a compressed archive is no damage.
 
 use std::{
-    cell::Cell,
-    io::{self, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     path::Path,
-    rc::Rc,
 };
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
+use super::header::Header;
 use crate::{files::PIECE_BYTES, source::SourceError};
 
-/// What headers of one entry may take: a path and a link's target, extended attributes, and a sparse map of 40 000 pieces.
-const HEADERS_MAX_BYTES: u64 = 2 << 20;
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const ZSTANDARD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// What else archives are packed with, so that it can be named.
+const OTHERS: [(&[u8], &str); 6] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"LZIP", "lzip"),
+    (b"\x1f\x9d", "compress"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"PK\x03\x04", "zip"),
+];
 
 /// How an archive is packed, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,87 +50,77 @@ impl Compression {
     }
 }
 
-#[derive(Debug)]
-struct Gauge {
-    position: Cell<u64>,
-    budget: Cell<Option<u64>>,
-    ended: Cell<bool>,
+/// Opens an archive by its content; what its name says only tells what to expect of one that is neither.
+pub(super) fn open<E>(path: &Path, named: Compression) -> Result<Box<dyn Read>, SourceError<E>> {
+    let failed = |source| SourceError::Read { path: path.into(), source };
+    let file = fs_err::File::open(path).map_err(failed)?;
+    let mut file = BufReader::with_capacity(PIECE_BYTES, file);
+    let begin = file.fill_buf().map_err(failed)?;
+    let other = OTHERS.iter().find(|(magic, _)| begin.starts_with(magic));
+    if let Some((_, compression)) = other.filter(|_| !looks_plain(begin)) {
+        return Err(SourceError::Compression { path: path.into(), compression });
+    }
+    let found = if begin.starts_with(GZIP_MAGIC) {
+        Compression::Gzip
+    } else if begin.starts_with(ZSTANDARD_MAGIC) || is_skippable(begin) {
+        Compression::Zstandard
+    } else if begin.is_empty() {
+        named
+    } else {
+        Compression::None
+    };
+    Ok(match found {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(Members { decoder: Some(GzDecoder::new(file)) }),
+        Compression::Zstandard => Box::new(Frames { file: Some(file), frame: None }),
+    })
 }
 
-/// An archive being read, and where the reading stands.
-pub(super) struct Stream {
-    inner: std::cell::RefCell<Option<Box<dyn Read>>>,
-    gauge: Rc<Gauge>,
+/// Returns whether content is a plain archive, whose first entry may have a name like the magic of a compression.
+fn looks_plain(begin: &[u8]) -> bool {
+    begin.first_chunk().and_then(Header::of).is_some()
 }
 
-impl Stream {
-    pub(super) fn open<E>(path: &Path, compression: Compression) -> Result<Self, SourceError<E>> {
-        let file = fs_err::File::open(path).map_err(|source| SourceError::Read { path: path.into(), source })?;
-        let file = BufReader::with_capacity(PIECE_BYTES, file);
-        let inner: Box<dyn Read> = match compression {
-            Compression::None => Box::new(file),
-            Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
-            Compression::Zstandard => Box::new(Frames { file: Some(file), frame: None }),
-        };
-        let gauge = Rc::new(Gauge { position: Cell::new(0), budget: Cell::new(None), ended: Cell::new(false) });
-        Ok(Self { inner: std::cell::RefCell::new(Some(inner)), gauge })
-    }
+fn is_skippable(begin: &[u8]) -> bool {
+    begin.len() >= 4 && begin[0] & 0xf0 == 0x50 && begin[1..4] == [0x2a, 0x4d, 0x18]
+}
 
-    /// Returns the reader; there is one.
-    pub(super) fn reader(&self) -> impl Read + use<> {
-        let inner = self.inner.borrow_mut().take();
-        Gauged { inner: inner.unwrap_or_else(|| Box::new(io::empty())), gauge: Rc::clone(&self.gauge) }
-    }
+/// gzip members one after the other, as `cat`, `pigz` and `bgzip` make them; zeros may follow the last, as a tape leaves them.
+struct Members {
+    decoder: Option<GzDecoder<BufReader<fs_err::File>>>,
+}
 
-    /// Returns how many bytes have been read, decompressed.
-    pub(super) fn position(&self) -> u64 {
-        self.gauge.position.get()
-    }
-
-    /// Returns whether the last thing that was met is the end of the file.
-    pub(super) fn ended(&self) -> bool {
-        self.gauge.ended.get()
-    }
-
-    pub(super) fn expect_headers(&self) {
-        self.gauge.budget.set(Some(HEADERS_MAX_BYTES));
-    }
-
-    pub(super) fn expect_content(&self) {
-        self.gauge.budget.set(None);
-    }
-
-    /// Reads what is left of something, so that it does not count as headers of what follows.
-    pub(super) fn drain(&self, reader: &mut dyn Read) -> io::Result<u64> {
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut total = 0_u64;
+impl Read for Members {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match reader.read(&mut piece) {
-                Ok(0) => return Ok(total),
-                Ok(count) => total = total.saturating_add(u64::try_from(count).map_err(io::Error::other)?),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            let Some(decoder) = &mut self.decoder else { return Ok(0) };
+            let count = decoder.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut file) = self.decoder.take().map(GzDecoder::into_inner) else { return Ok(0) };
+            let rest = file.fill_buf()?;
+            if rest.first() == Some(&0) {
+                return zeros_to_the_end(&mut file).map(|()| 0);
+            }
+            if !rest.is_empty() {
+                self.decoder = Some(GzDecoder::new(file));
             }
         }
     }
 }
 
-struct Gauged {
-    inner: Box<dyn Read>,
-    gauge: Rc<Gauge>,
-}
-
-impl Read for Gauged {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        let bytes = u64::try_from(count).map_err(io::Error::other)?;
-        if let Some(budget) = self.gauge.budget.get() {
-            let left = budget.checked_sub(bytes).ok_or_else(|| io::Error::other("headers of one entry are too long"))?;
-            self.gauge.budget.set(Some(left));
+fn zeros_to_the_end(file: &mut BufReader<fs_err::File>) -> io::Result<()> {
+    loop {
+        let rest = file.fill_buf()?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "trailing data follows the gzip stream"));
         }
-        self.gauge.position.set(self.gauge.position.get().saturating_add(bytes));
-        self.gauge.ended.set(count == 0 && !buffer.is_empty());
-        Ok(count)
+        let count = rest.len();
+        if count == 0 {
+            return Ok(());
+        }
+        file.consume(count);
     }
 }
 
@@ -136,7 +133,6 @@ struct Frames {
 
 impl Read for Frames {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use io::BufRead as _;
         loop {
             if let Some(frame) = &mut self.frame {
                 let count = frame.read(buffer)?;
@@ -152,9 +148,21 @@ impl Read for Frames {
                 self.file = self.frame.take().map(StreamingDecoder::into_inner);
             }
             let Some(mut file) = self.file.take() else { return Ok(0) };
-            if file.fill_buf()?.is_empty() {
+            let begin = file.fill_buf()?;
+            if begin.is_empty() {
                 self.file = Some(file);
                 return Ok(0);
+            }
+            // `pzstd` notes sizes in frames that say how long they are and nothing else.
+            if is_skippable(begin) {
+                let mut head = [0; 8];
+                file.read_exact(&mut head)?;
+                let length = u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]]));
+                if io::copy(&mut (&mut file).take(length), &mut io::sink())? != length {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.file = Some(file);
+                continue;
             }
             match StreamingDecoder::new(file) {
                 Ok(frame) => self.frame = Some(frame),

@@ -9,15 +9,22 @@ use std::{
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
-    rc::Rc,
 };
 
 use super::{
-    config::{CONFIG_MAX_BYTES, Config},
+    config::{CONFIG_MAX_BYTES, Config, Level},
+    conversions::Conversions,
+    environment::GitEnvironment,
     index::{INDEX_MAX_BYTES, Index, Tracked},
-    rules::{RULES_MAX_BYTES, Rules},
+    levels::{Facts, Levels, read_config_file},
+    list::is_own_reference,
+    reftable::{References, ReftableError},
 };
-use crate::source::folder::Folder;
+use crate::{
+    ignore::{Case, Excludes, IGNORE_FILE_MAX_BYTES, Scope},
+    path::printable,
+    source::folder::Folder,
+};
 
 /// Longest small file of a repository: a reference, a pointer to another folder.
 const POINTER_MAX_BYTES: u64 = 8192;
@@ -36,14 +43,25 @@ pub(in crate::source) struct Location {
 }
 
 /// A checkout whose files are being walked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::source) struct Checkout {
     files: HashSet<Vec<u8>>,
     folders: HashSet<Vec<u8>>,
-    pub(in crate::source) rules: Option<Rc<Rules>>,
+    /// Outside of a sparse checkout.
+    skipped: HashSet<Vec<u8>>,
+    /// What it ignores; whoever walks it takes that.
+    pub(in crate::source) scope: Option<Scope>,
     pub(in crate::source) head: Option<String>,
     /// What could not be read of it, for the report.
     pub(in crate::source) complaints: Vec<String>,
+    /// What is different about it in a machine.
+    pub(in crate::source) notes: Vec<String>,
+    /// Why its configuration cannot be read.
+    pub(super) damaged: Option<String>,
+    /// What all levels of configuration say.
+    pub(super) config: Config,
+    pub(super) reftable: Option<References>,
+    pub(in crate::source) conversions: Conversions,
 }
 
 impl Location {
@@ -102,18 +120,32 @@ impl Location {
         Some(Self { own, common, distrusted })
     }
 
-    /// Returns the configuration of the repository, that of the one checkout included.
-    pub(super) fn config(&self) -> Result<Config, String> {
-        let read = |folder: &Path, name: &str| -> Result<Config, String> {
+    /// Returns the repository's own files of configuration, that of the one checkout included.
+    fn config_files(&self) -> Result<Vec<(PathBuf, Config)>, String> {
+        let read = |folder: &Path, name: &str| -> Result<(PathBuf, Config), String> {
             let bytes = Folder::open(folder).and_then(|folder| folder.read_small(name.as_bytes(), CONFIG_MAX_BYTES));
             let bytes = bytes.map_err(|error| format!("its configuration cannot be read: {error}"))?.unwrap_or_default();
-            Config::parse(&bytes).map_err(|error| error.to_string())
+            Ok((folder.join(name), Config::parse(&bytes, Level::Repository).map_err(|error| error.to_string())?))
         };
-        let mut config = read(&self.common, "config")?;
-        if config.get("extensions", "worktreeconfig").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            config.extend(read(&self.own, "config.worktree")?);
+        let mut files = vec![read(&self.common, "config")?];
+        if files[0].1.get_bool("extensions", "worktreeconfig") == Some(true) {
+            files.push(read(&self.own, "config.worktree")?);
         }
-        Ok(config)
+        Ok(files)
+    }
+
+    /// Returns whether linked checkouts share the repository.
+    pub(super) fn is_linked(&self) -> bool {
+        self.own != self.common
+    }
+
+    /// Returns the references of this checkout, when they lie in reftables.
+    fn reftable(&self) -> Result<References, ReftableError> {
+        let common = References::read(&self.common)?;
+        if !self.is_linked() {
+            return Ok(common);
+        }
+        Ok(common.with_worktree(References::read(&self.own)?, is_own_reference))
     }
 }
 
@@ -143,31 +175,69 @@ fn is_linked_to(own: &Path, checkout: &Path) -> bool {
 /// Returns whether a repository outside a checkout says that the checkout is its own, as that of a submodule does.
 fn is_worktree_of(own: &Path, checkout: &Path) -> bool {
     let config = Folder::open(own).and_then(|folder| folder.read_small(b"config", CONFIG_MAX_BYTES));
-    let Ok(Some(config)) = config.map(|bytes| bytes.and_then(|bytes| Config::parse(&bytes).ok())) else { return false };
+    let Ok(Some(config)) = config.map(|bytes| bytes.and_then(|bytes| Config::parse(&bytes, Level::Repository).ok())) else { return false };
     config.get("core", "worktree").is_some_and(|named| is_same(own.join(named), checkout))
 }
 
 impl Checkout {
-    /// Reads what a repository tracks; whatever cannot be read becomes a complaint and less is known of it.
-    pub(in crate::source) fn read(location: Option<&Location>, global_excludes: Option<&Path>) -> Self {
-        let mut checkout = Self { files: HashSet::new(), folders: HashSet::new(), rules: None, head: None, complaints: Vec::new() };
-        let mut add_rules = |folder: Option<&Path>, name: &[u8]| {
-            let bytes = folder.and_then(|folder| Folder::open(folder).ok()?.read_small(name, RULES_MAX_BYTES).ok()?);
-            if let Some(bytes) = bytes {
-                checkout.rules = Rules::below(checkout.rules.take(), b"", &bytes);
+    /// Reads what a repository tracks and what Git would make of it at `top`; whatever cannot be read becomes a complaint, and less is known.
+    pub(in crate::source) fn read(location: Option<&Location>, top: &Path, environment: &GitEnvironment) -> Self {
+        let mut checkout = Self::default();
+        let own = location.map_or(Ok(Vec::new()), Location::config_files);
+        let files = own.unwrap_or_else(|problem| {
+            checkout.damaged = Some(problem);
+            Vec::new()
+        });
+        let own_get = |section: &str, name: &str| files.iter().rev().find_map(|(_, config)| config.get(section, name)).map(str::to_owned);
+        if let Some(location) = location {
+            if own_get("extensions", "refstorage").is_some_and(|form| form.eq_ignore_ascii_case("reftable")) {
+                match location.reftable() {
+                    Ok(references) => checkout.reftable = Some(references),
+                    Err(error) => checkout.notes.push(format!("its refs cannot be read: {error}")),
+                }
             }
-        };
-        if let Some(excludes) = global_excludes {
-            add_rules(excludes.parent(), excludes.file_name().unwrap_or_default().as_bytes());
+            checkout.head = head(location, checkout.reftable.as_ref());
         }
+        let facts = Facts {
+            git_dir: location.map_or_else(|| top.join(".git"), |location| location.own.clone()),
+            branch: location.and_then(|location| branch(location, checkout.reftable.as_ref())),
+        };
+        let levels = Levels::read(environment, &facts, &files);
+        checkout.notes.extend(levels.complaints.iter().cloned());
+        let case = if levels.config.get_bool("core", "ignorecase") == Some(true) { Case::Folded } else { Case::Sensitive };
+        checkout.read_excludes(location, top, environment, &levels, case);
+        checkout.conversions = Conversions::read(location, top, environment, &levels, case, &mut checkout.notes);
+        checkout.config = levels.config;
         let Some(location) = location else { return checkout };
-        add_rules(Some(&location.common), b"info/exclude");
-        match Self::tracked(location) {
+        let sha256 = own_get("extensions", "objectformat").is_some_and(|format| format.eq_ignore_ascii_case("sha256"));
+        let tracked = match &checkout.damaged {
+            None => Self::tracked(location, if sha256 { 32 } else { 20 }),
+            Some(problem) => Err(problem.clone()),
+        };
+        match tracked {
             Ok(tracked) => tracked.into_iter().for_each(|tracked| checkout.add(tracked)),
             Err(problem) => checkout.complaints.push(format!("which files it tracks is unknown, so no ignored file was taken: {problem}")),
         }
-        checkout.head = head(location);
         checkout
+    }
+
+    /// Reads the lists of ignored files that speak for the whole checkout.
+    fn read_excludes(&mut self, location: Option<&Location>, top: &Path, environment: &GitEnvironment, levels: &Levels, case: Case) {
+        let mut scope = Scope::new(case);
+        let user = levels.path(environment, "excludesfile", top).map(|(path, _)| path).or_else(|| environment.usual_excludes());
+        let repository = location.map(|location| location.common.join("info/exclude"));
+        for (which, path) in [(Excludes::User, user), (Excludes::Repository, repository)] {
+            let Some(path) = path else { continue };
+            match read_config_file(&path, IGNORE_FILE_MAX_BYTES) {
+                Ok(Some(bytes)) => scope.set_excludes(which, &bytes),
+                Ok(None) => {}
+                Err(error) => {
+                    let path = printable(path.as_os_str().as_bytes());
+                    self.notes.push(format!("cannot read `{path}`, so files that it ignores may have been copied: {error}"));
+                }
+            }
+        }
+        self.scope = Some(scope);
     }
 
     fn add(&mut self, tracked: Tracked) {
@@ -176,6 +246,9 @@ impl Checkout {
                 self.folders.insert(tracked.path[..at].to_vec());
             }
         }
+        if tracked.skipped {
+            self.skipped.insert(tracked.path.clone());
+        }
         if tracked.submodule {
             self.folders.insert(tracked.path)
         } else {
@@ -183,11 +256,7 @@ impl Checkout {
         };
     }
 
-    fn tracked(location: &Location) -> Result<Vec<Tracked>, String> {
-        let id_bytes = match location.config()?.get("extensions", "objectformat") {
-            Some(format) if format.eq_ignore_ascii_case("sha256") => 32,
-            _ => 20,
-        };
+    fn tracked(location: &Location, id_bytes: usize) -> Result<Vec<Tracked>, String> {
         let folder = Folder::open(&location.own).map_err(|error| error.to_string())?;
         let read = |name: &[u8]| folder.read_small(name, INDEX_MAX_BYTES).map_err(|error| error.to_string());
         // A repository without an index tracks nothing yet.
@@ -206,21 +275,24 @@ impl Checkout {
     pub(in crate::source) fn tracks(&self, path: &[u8], folder: bool) -> bool {
         if folder { self.folders.contains(path) } else { self.files.contains(path) }
     }
+
+    /// Returns whether a path is tracked, but left out of a sparse checkout.
+    pub(in crate::source) fn skips(&self, path: &[u8]) -> bool {
+        self.skipped.contains(path)
+    }
+
+    /// Returns every file that is tracked.
+    pub(in crate::source) fn tracked_files(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(Vec::as_slice)
+    }
 }
 
 /// Returns the commit that is checked out; `None` before the first one.
-fn head(location: &Location) -> Option<String> {
+fn head(location: &Location, reftable: Option<&References>) -> Option<String> {
     let mut name = b"HEAD".to_vec();
     // HEAD names a branch, and a branch may be symbolic in turn.
     for _ in 0..5 {
-        let value = [&location.own, &location.common].into_iter().find_map(|folder| {
-            let folder = Folder::open(folder).ok()?;
-            folder.read_small(&name, POINTER_MAX_BYTES).ok()?
-        });
-        let value = match value {
-            Some(value) => value.trim_ascii().to_vec(),
-            None => packed(&location.common, &name)?,
-        };
+        let value = reference(location, reftable, &name)?;
         match value.strip_prefix(b"ref:") {
             Some(next) => name = next.trim_ascii().to_vec(),
             None => {
@@ -234,6 +306,34 @@ fn head(location: &Location) -> Option<String> {
         }
     }
     None
+}
+
+/// Returns the branch that is checked out, without `refs/heads/`.
+fn branch(location: &Location, reftable: Option<&References>) -> Option<String> {
+    let value = reference(location, reftable, b"HEAD")?;
+    let branch = value.strip_prefix(b"ref:")?.trim_ascii().strip_prefix(b"refs/heads/")?;
+    Some(String::from_utf8_lossy(branch).into_owned())
+}
+
+/// Returns what a reference says, as its file would.
+fn reference(location: &Location, reftable: Option<&References>, name: &[u8]) -> Option<Vec<u8>> {
+    if let Some(reftable) = reftable {
+        return reftable.get(name);
+    }
+    let value = [&location.own, &location.common].into_iter().find_map(|folder| {
+        let folder = Folder::open(folder).ok()?;
+        folder.read_small(name, POINTER_MAX_BYTES).ok()?.or_else(|| linked_reference(&folder, name))
+    });
+    match value {
+        Some(value) => Some(value.trim_ascii().to_vec()),
+        None => packed(&location.common, name),
+    }
+}
+
+/// Returns what a reference says that is a link to another one, as the first versions of Git made them and `core.preferSymlinkRefs` does.
+pub(super) fn linked_reference(folder: &Folder, name: &[u8]) -> Option<Vec<u8>> {
+    let target = folder.read_link(name)?;
+    target.starts_with(b"refs/").then(|| [b"ref: ", target.as_slice()].concat())
 }
 
 fn packed(common: &Path, name: &[u8]) -> Option<Vec<u8>> {

@@ -16,20 +16,28 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{
-    checkout::Location,
-    config::{CONFIG_MAX_BYTES, strip_credentials},
-    list::{COMMON, OWN, OWN_REFS, TEXT_MAX_BYTES, is_text, is_unwanted},
+    checkout::{Checkout, Location, linked_reference},
+    config::CONFIG_MAX_BYTES,
+    credentials::strip_credentials,
+    guest::{GuestConfig, References},
+    list::{COMMON, OWN, OWN_REFS, TEXT_MAX_BYTES, is_own_reference, is_text, is_unwanted},
+    reftable,
 };
 use crate::{
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, Timestamp},
     path::{TreePath, printable},
     source::{
         Sink, SourceError,
         emit::Emitter,
-        folder::{Folder, is_absent, kind_name},
+        folder::{Folder, is_absent, kind_name, mtime_of},
         walk,
     },
 };
+
+/// Where the attributes lie that the user has for all repositories.
+const HOST_ATTRIBUTES: &str = "info/attributes-of-the-host";
+/// Names of the lists that hold references.
+const REFERENCES: [&str; 6] = ["HEAD", "ORIG_HEAD", "refs/", "packed-refs", "logs/refs/", "reftable/"];
 
 /// What is to be written, by its path below `.git`; a folder comes before what it holds.
 type Parts = BTreeMap<Vec<u8>, Part>;
@@ -38,26 +46,22 @@ enum Part {
     Folder,
     /// A file at this path below a host folder.
     File(Rc<Folder>, Vec<u8>),
+    /// A file that is made here.
+    Text(Vec<u8>),
 }
 
 /// Hands the `.git` at `prefix` to the sink.
 pub(in crate::source) fn compose<S: Sink>(
     location: &Location,
+    checkout: &Checkout,
     prefix: &TreePath,
     emitter: &mut Emitter<'_, S>,
 ) -> Result<(), SourceError<S::Error>> {
-    let config = match location.config() {
-        Ok(config) => config,
-        Err(problem) => {
-            emitter.leave_out(prefix.as_bytes(), problem);
-            return Ok(());
-        }
-    };
-    let linked = location.own != location.common;
-    if linked && config.get("extensions", "refstorage").is_some_and(|format| format != "files") {
-        emitter.leave_out(prefix.as_bytes(), "is a linked worktree whose references are not files");
+    if let Some(problem) = &checkout.damaged {
+        emitter.leave_out(prefix.as_bytes(), problem.clone());
         return Ok(());
     }
+    let linked = location.is_linked();
     if let Some(lender) = lender(&location.common.join("objects")) {
         let reason = format!(
             "borrows its objects from `{}`, which is no part of the seed; `git repack -a -d && rm .git/objects/info/alternates` makes it whole",
@@ -67,27 +71,43 @@ pub(in crate::source) fn compose<S: Sink>(
         return Ok(());
     }
     let mut gatherer = Gatherer::default();
-    let gathered = gatherer.gather(location, linked);
-    for (path, reason) in gatherer.left_out {
+    let gathered = gatherer.gather(location, linked, checkout.reftable.as_ref());
+    for (path, reason) in std::mem::take(&mut gatherer.left_out) {
         emitter.leave_out(&[prefix.as_bytes(), b"/", &path].concat(), reason);
     }
     if let Err(error) = gathered {
         return emitter.unreadable(prefix.as_bytes(), location.common.clone(), error);
     }
-    emitter.folder(prefix.clone(), 0o755, 0)?;
-    let config = config.allowed();
+    // What is made here is as old as the repository, whose folders are not all looked at.
+    let made = std::fs::metadata(&location.own).map_or_else(|_| Timestamp::default(), |status| Timestamp::of(&status));
+    emitter.folder(prefix.clone(), 0o755, made)?;
+    let references = if checkout.reftable.is_some() { References::Files } else { References::AsTheyAre };
+    let mut config = GuestConfig::of(&checkout.config, references);
+    if !checkout.conversions.host_attributes.is_empty() {
+        // Git works at the top of a checkout, which a relative path is seen from.
+        config.add_attributes_file(&format!(".git/{HOST_ATTRIBUTES}"));
+        gatherer.add_text(HOST_ATTRIBUTES.as_bytes(), checkout.conversions.host_attributes.clone());
+    }
+    if checkout.reftable.is_some() {
+        config.notes.push("its refs were converted from reftables to files; reflogs, and stashes with them, were left out".to_owned());
+    }
+    for note in config.notes {
+        emitter.note(prefix.as_bytes(), &note);
+    }
     let Ok(path) = prefix.join(b"config") else { return Ok(()) };
-    emit_text(path, config.as_bytes(), &location.common, emitter)?;
+    emit_text(path, config.text.as_bytes(), made, &location.common, emitter)?;
     for (below, part) in &gatherer.parts {
         let Ok(path) = prefix.join(below) else {
             emitter.leave_out(below, "its path is too long");
             continue;
         };
         match part {
-            Part::Folder => emitter.folder(path, 0o755, 0)?,
+            Part::Folder => emitter.folder(path, 0o755, made)?,
+            Part::Text(text) => emit_text(path, text, made, &location.common, emitter)?,
             Part::File(folder, host) if is_text(below) => match folder.read_small(host, TEXT_MAX_BYTES) {
                 Ok(Some(text)) => {
-                    emit_text(path, &strip_credentials(&text), &folder.host_path(host), emitter)?;
+                    let mtime = folder.status(host).map_or(made, |status| mtime_of(&status));
+                    emit_text(path, &strip_credentials(&text), mtime, &folder.host_path(host), emitter)?;
                 }
                 Ok(None) => {}
                 Err(error) => emitter.leave_out(path.as_bytes(), format!("cannot be freed of credentials: {error}")),
@@ -102,11 +122,12 @@ pub(in crate::source) fn compose<S: Sink>(
 pub(in crate::source) fn emit_text<S: Sink>(
     path: TreePath,
     mut text: &[u8],
+    mtime: Timestamp,
     host: &Path,
     emitter: &mut Emitter<'_, S>,
 ) -> Result<(), SourceError<S::Error>> {
     let size_bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-    let entry = Entry { path, kind: EntryKind::File, mode: 0o644, size_bytes, mtime_seconds: 0, link_target: None };
+    let entry = Entry { path, kind: EntryKind::File, mode: 0o644, size_bytes, mtime, link_target: None };
     emitter.emit(&entry, &mut text, host)
 }
 
@@ -117,13 +138,18 @@ struct Gatherer {
 }
 
 impl Gatherer {
-    fn gather(&mut self, location: &Location, linked: bool) -> io::Result<()> {
+    fn gather(&mut self, location: &Location, linked: bool, reftable: Option<&reftable::References>) -> io::Result<()> {
         // Git takes a folder without these two for none of its own.
         self.parts.insert(b"objects".to_vec(), Part::Folder);
         self.parts.insert(b"refs".to_vec(), Part::Folder);
+        for (path, text) in reftable.map(|references| references.files(is_own_reference)).unwrap_or_default() {
+            self.add_text(&path, text);
+        }
         let own = Rc::new(Folder::open(&location.own)?);
         let common = if linked { Rc::new(Folder::open(&location.common)?) } else { Rc::clone(&own) };
-        for name in OWN.iter().chain(&OWN_REFS) {
+        // Beside reftables lie a `HEAD` and a `refs` that only say so.
+        let of_files = |name: &&str| reftable.is_none() || !REFERENCES.contains(name);
+        for name in OWN.iter().chain(&OWN_REFS).filter(|name| of_files(name)) {
             self.take(&own, name)?;
         }
         for found in own.list(&own.folder(b"")?)? {
@@ -131,13 +157,13 @@ impl Gatherer {
                 self.add(&own, &found.name, b"", FileType::RegularFile);
             }
         }
-        for name in COMMON {
+        for name in COMMON.iter().filter(|name| of_files(name)) {
             self.take(&common, name)?;
         }
         if linked {
             // What `refs` holds of the main checkout alone would be taken for this one's.
-            let of_main = |path: &[u8]| OWN_REFS.iter().any(|refs| path.starts_with(refs.as_bytes()));
-            self.parts.retain(|path, part| !(of_main(path) && matches!(part, Part::File(folder, _) if Rc::ptr_eq(folder, &common))));
+            self.parts
+                .retain(|path, part| !(is_own_reference(path) && matches!(part, Part::File(folder, _) if Rc::ptr_eq(folder, &common))));
         }
         Ok(())
     }
@@ -157,6 +183,10 @@ impl Gatherer {
             }
             (FileType::RegularFile, false) => {
                 self.add(folder, path, b"", FileType::RegularFile);
+                Ok(())
+            }
+            (FileType::Symlink, false) if name == "HEAD" && linked_reference(folder, path).is_some() => {
+                self.add_text(path, [linked_reference(folder, path).unwrap_or_default(), b"\n".to_vec()].concat());
                 Ok(())
             }
             (FileType::Symlink, _) => {
@@ -190,6 +220,18 @@ impl Gatherer {
             }
         }
         Ok(())
+    }
+
+    /// Notes a file that is made here, unless something else lies in its place or on its way.
+    fn add_text(&mut self, path: &[u8], text: Vec<u8>) {
+        let above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+        if above.clone().any(|folder| self.parts.get(folder).is_some_and(|part| !matches!(part, Part::Folder))) {
+            return;
+        }
+        for folder in above {
+            self.parts.entry(folder.to_vec()).or_insert(Part::Folder);
+        }
+        self.parts.entry(path.to_vec()).or_insert(Part::Text(text));
     }
 
     /// Notes one part and the folders above it; what is noted already stays.

@@ -8,6 +8,9 @@
 pub(super) const INDEX_MAX_BYTES: u64 = 512 << 20;
 
 const MODE_GITLINK: u32 = 0o160_000;
+/// More flags follow, and one of those.
+const FLAG_EXTENDED: u16 = 0x4000;
+const FLAG_SKIP_WORKTREE: u16 = 0x4000;
 
 /// One tracked path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub(super) struct Tracked {
     pub(super) path: Vec<u8>,
     /// It is the root of a submodule.
     pub(super) submodule: bool,
+    /// It is outside of a sparse checkout, so that it need not be there.
+    pub(super) skipped: bool,
 }
 
 /// An index as it lies on the disk.
@@ -104,9 +109,8 @@ impl Index {
             cursor.take(24)?;
             let mode = cursor.u32()?;
             cursor.take(12 + id_bytes)?;
-            if cursor.u16()? & 0x4000 != 0 {
-                cursor.u16()?;
-            }
+            let extended = cursor.u16()? & FLAG_EXTENDED != 0;
+            let skipped = extended && cursor.u16()? & FLAG_SKIP_WORKTREE != 0;
             if version == 4 {
                 let kept = last.len().checked_sub(cursor.offset()?).ok_or(IndexError::Short)?;
                 last.truncate(kept);
@@ -116,7 +120,7 @@ impl Index {
                 let length = start - cursor.0.len();
                 cursor.take((8 - length % 8) % 8)?;
             }
-            index.entries.push(Tracked { path: last.clone(), submodule: mode == MODE_GITLINK });
+            index.entries.push(Tracked { path: last.clone(), submodule: mode == MODE_GITLINK, skipped });
         }
         while !cursor.0.is_empty() {
             let signature = cursor.number::<4>()?;

@@ -34,6 +34,11 @@ pub(super) const COMMON: [&str; 9] =
 /// References that belong to one checkout, although they lie among those that are shared.
 pub(super) const OWN_REFS: [&str; 3] = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"];
 
+/// Returns whether a reference belongs to one checkout alone.
+pub(super) fn is_own_reference(name: &[u8]) -> bool {
+    OWN_REFS.iter().any(|refs| name.starts_with(refs.as_bytes()))
+}
+
 /// Names below which nothing is text, or which hold only names and hashes.
 const NOT_TEXT: [&str; 3] = ["objects/", "refs/", "reftable/"];
 

@@ -134,16 +134,15 @@ fn the_git_folder_of_an_archive_brings_no_more_than_that_of_a_folder() {
 
 #[test]
 fn hard_links_and_damage_in_an_archive_bring_no_raw_configuration() {
-    use tar::EntryType as Kind;
     let config = b"[http]\n\textraHeader = s3cret\n[core]\n\tbare = false\n";
-    let (_folder, path) = archive(&[
-        (Kind::Regular, b"a", config),
-        (Kind::Link, b".git/config", b"a"),
-        (Kind::Link, b".git/hooks/pre-commit", b"a"),
-        (Kind::Regular, b"b/.git/config", b"s3cret"),
-        (Kind::Regular, b"b/.git/HEAD", b"x"),
-        (Kind::Regular, b"c/.git/objects/info/alternates", b"/x"),
-        (Kind::Regular, b"c/.git/HEAD", b"x"),
+    let (_folder, path) = archives::archive(&[
+        (b'0', b"a", config),
+        (b'1', b".git/config", b"a"),
+        (b'1', b".git/hooks/pre-commit", b"a"),
+        (b'0', b"b/.git/config", b"[s3cret"),
+        (b'0', b"b/.git/HEAD", b"x"),
+        (b'0', b"c/.git/objects/info/alternates", b"/x"),
+        (b'0', b"c/.git/HEAD", b"x"),
     ]);
     let (taken, report) = take(&path, &SourceOptions::default());
     assert_eq!(taken.text(".git/config"), "[core]\n\tbare = \"false\"\n");
