@@ -200,7 +200,19 @@ fn a_model_cannot_get_more_than_the_operator_allows() {
     let _ = client.call("workspace_file_write", json!({ "workspace": other, "path": "new", "text": "x" }));
     let apply = client.call_failing("workspace_apply", json!({ "workspace": other }));
     assert!(apply.starts_with("permission_denied:") && fs::read_dir(&outside).expect("readable").count() == 0, "{apply}");
-    let _ = client.call("workspace_delete", json!({ "workspace": other }));
+    // An undo changes files where the last apply went, and a push may have made another directory the one to apply to.
+    let _ = home.pyro(&["workspace", "apply", &other]).ok();
+    let undo = client.call_failing("workspace_apply", json!({ "workspace": other, "undo": true }));
+    assert!(undo.starts_with("permission_denied:") && outside.join("new").exists(), "{undo}");
+    let mine = client.call("workspace_create", small(json!({ "name": "mine", "seed_path": folder })))["workspace_id"].clone();
+    let _ = home.pyro(&["workspace", "sync", "push", "mine", &outside.to_string_lossy(), "--delete"]).ok();
+    let _ = client.call("workspace_file_write", json!({ "workspace": mine, "path": "new", "text": "y" }));
+    let apply = client.call_failing("workspace_apply", json!({ "workspace": mine }));
+    assert!(apply.starts_with("permission_denied:"), "{apply}");
+    assert_eq!(fs::read_to_string(outside.join("new")).expect("there"), "x");
+    for workspace in [json!(other), mine] {
+        let _ = client.call("workspace_delete", json!({ "workspace": workspace }));
+    }
     assert!(client.close().success());
     home.assert_nothing_left();
 }

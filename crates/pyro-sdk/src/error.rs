@@ -181,6 +181,8 @@ pub(crate) enum Problem {
     NothingToUndo { workspace: String },
     #[error("cannot apply the changes of workspace `{workspace}` to `{}`", target.display())]
     ApplyConflict { workspace: String, target: PathBuf, source: Cause },
+    #[error("changes must not be applied to `{}` here", target.display())]
+    TargetRefused { target: PathBuf },
     #[error("cannot undo the last apply of workspace `{workspace}`")]
     UndoConflict { workspace: String, source: Cause },
     #[error("cannot restore the host's files that an interrupted apply of workspace `{workspace}` changed")]
@@ -264,6 +266,7 @@ impl Error {
             Problem::FileTooLarge { .. } => ErrorKind::LimitExceeded,
             Problem::NotStopped { .. } | Problem::Interrupted { .. } => ErrorKind::WrongState,
             Problem::ApplyConflict { .. } | Problem::UndoConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
+            Problem::TargetRefused { .. } => ErrorKind::PermissionDenied,
             Problem::CutOff { kind, .. } => *kind,
             Problem::Internal { .. } => ErrorKind::Internal,
             Problem::NotAFile { .. }
@@ -343,6 +346,12 @@ impl Error {
     /// Tells whether this says that files of the host were left half changed.
     pub(crate) fn is_cut_off(&self) -> bool {
         matches!(*self.problem, Problem::CutOff { .. })
+    }
+
+    /// Returns the directory that changes would have been applied to, if whoever allows directories refused it.
+    #[must_use]
+    pub fn refused_target(&self) -> Option<&std::path::Path> {
+        if let Problem::TargetRefused { target } = &*self.problem { Some(target) } else { None }
     }
 
     /// Tells whether the operation was called off by its caller. The text says what became of it.

@@ -63,9 +63,23 @@ impl Pyro {
     /// Files were changed on the host, too, and the request does not insist; nothing is changed then. Or `/workspace` came from no folder
     /// and the request names none, or something cannot be read or written.
     pub async fn apply(&self, request: Apply, observer: &Observer) -> Result<ApplyAnswer> {
+        self.apply_where(request, |_| true, observer).await
+    }
+
+    /// As [`Pyro::apply`], only to a directory that `allows` accepts: which one that is follows from what was seeded, pushed and applied.
+    ///
+    /// # Errors
+    /// As there, or [`Error::refused_target`].
+    pub async fn apply_where(
+        &self,
+        request: Apply,
+        allows: impl Fn(&Path) -> bool + Send + 'static,
+        observer: &Observer,
+    ) -> Result<ApplyAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        let allows: Allows = Box::new(allows);
         if request.undo {
-            return self.undo_apply(&workspace, &record, request.force, observer).await;
+            return self.undo_apply(&workspace, &record, request.force, allows, observer).await;
         }
         let (dirs, id, label) = (self.dirs().clone(), record.id.clone(), workspace.label().to_owned());
         let to = request.to.map(|folder| std::fs::canonicalize(&folder).map_err(|error| Error::io("open", &folder, error))).transpose()?;
@@ -79,6 +93,7 @@ impl Pyro {
             to,
             dry_run: request.dry_run,
             force: request.force,
+            allows,
         };
         let compare = move |view: View, wanted: &Wanted| work.compare(&view, wanted);
         let compared = workspace.view_while_wanted(OPERATION, WantedTrees::Against(None), observer, compare).await?;
@@ -92,10 +107,17 @@ impl Pyro {
         Ok(answer)
     }
 
-    async fn undo_apply(&self, workspace: &Workspace, record: &WorkspaceRecord, force: bool, observer: &Observer) -> Result<ApplyAnswer> {
+    async fn undo_apply(
+        &self,
+        workspace: &Workspace,
+        record: &WorkspaceRecord,
+        force: bool,
+        allows: Allows,
+        observer: &Observer,
+    ) -> Result<ApplyAnswer> {
         let (dirs, id, label) = (self.dirs().clone(), record.id.clone(), workspace.label().to_owned());
         let strangers = if force { Strangers::Overwritten } else { Strangers::Kept };
-        let undone = while_wanted(observer, move |_| undo_last(&dirs, &id, &label, strangers)).await;
+        let undone = while_wanted(observer, move |_| undo_last(&dirs, &id, &label, strangers, &allows)).await;
         let undone = undone.map_err(|error| error.about(workspace.label()))?;
         let target = undone.target.display().to_string();
         workspace.remember("apply_undo", json!({ "target": target })).await?;
@@ -113,9 +135,19 @@ impl Pyro {
     }
 }
 
+/// Tells whether a directory of the host may be changed.
+type Allows = Box<dyn Fn(&Path) -> bool + Send>;
+
+fn ensure_allowed(target: &Path, allows: &Allows) -> Result<()> {
+    if allows(target) { Ok(()) } else { Err(Problem::TargetRefused { target: target.to_owned() }.into()) }
+}
+
 /// Takes the newest apply back; one that was cut off counts, and is taken back by being put right.
-fn undo_last(dirs: &Dirs, id: &WorkspaceId, label: &str, strangers: Strangers) -> Result<PutBack> {
+fn undo_last(dirs: &Dirs, id: &WorkspaceId, label: &str, strangers: Strangers, allows: &Allows) -> Result<PutBack> {
     let history = History::open(dirs, id, OPERATION, label)?;
+    if let Some(target) = history.newest().and_then(|newest| history.target(newest)) {
+        ensure_allowed(&target, allows)?;
+    }
     let put_back = history.recover(label, strangers)?;
     history::settled(dirs, id)?;
     if let Some(put_back) = put_back.into_iter().next_back() {
@@ -154,6 +186,7 @@ struct Work {
     ignored: Ignored,
     dry_run: bool,
     force: bool,
+    allows: Allows,
 }
 
 /// What an apply would bring, and where.
@@ -178,6 +211,7 @@ impl Work {
         };
         let home = || given.root().map(Path::to_owned).ok_or_else(|| Problem::NoSeed { workspace: self.label.clone() });
         let target = self.to.clone().map_or_else(home, Ok)?;
+        ensure_allowed(&target, &self.allows)?;
         // A dry run needs no bytes, only what they are.
         let folder = if self.dry_run { None } else { Some(Scratch::make(&self.dirs)?) };
         let mut spool = Spool::new(folder, self.label.clone(), self.data_max, wanted);

@@ -139,7 +139,7 @@ impl Error {
             Problem::Workspace { operation: "open a shell in", workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
                 "give a folder and a user that are in it: `pyro workspace exec {workspace} -- ls -d FOLDER`, `pyro workspace exec {workspace} -- id USER`"
             )),
-            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } | Problem::Internal { .. } => None,
+            Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } | Problem::Internal { .. } | Problem::TargetRefused { .. } => None,
             Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
             Problem::Path(WorkspacePathError::Outside { .. }) => {
                 Some("name a path below `/workspace`, absolute or relative to it; other files are read with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned())

@@ -59,7 +59,7 @@ fn docs_of_configuration_are_fresh() {
     }
     page.push_str(
         "\n`PYRO_HOME` moves all of Pyro's folders under one. Without it they follow the XDG rules: `XDG_CONFIG_HOME`, `XDG_DATA_HOME`, \
-         `XDG_CACHE_HOME`, `XDG_STATE_HOME`, `XDG_RUNTIME_DIR`. Programs that use the library find the binary by `PYRO_BINARY`, beside \
+         `XDG_CACHE_HOME`, `XDG_STATE_HOME`, and `XDG_RUNTIME_DIR` for access tokens of `pyro mcp serve`. Programs that use the library find the binary by `PYRO_BINARY`, beside \
          themselves, or on `PATH`.\n",
     );
     check_file("docs/reference/configuration.md", &page);

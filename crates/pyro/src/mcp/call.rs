@@ -66,8 +66,7 @@ impl Call<'_> {
             "workspace_fork" => self.fork(&pyro, parse(&self.entry.definition, request)?).await,
             "workspace_apply" => {
                 let request: Apply = parse(&self.entry.definition, request)?;
-                self.stays_in_folders(&pyro, &request).await?;
-                to_value(&request.call(&pyro, &self.observer).await?)
+                self.apply(&pyro, request).await
             }
             "service_start" => self.start_service(&pyro, parse(&self.entry.definition, request)?).await,
             _ => tokio::select! {
@@ -109,14 +108,20 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Holds the folder that changes go home into to the operator's folders: whoever seeded the workspace named it.
-    async fn stays_in_folders(&self, pyro: &Pyro, request: &Apply) -> Result<(), Refusal> {
-        let ceiling = &self.server.options().ceiling;
-        if !ceiling.has_folders() || request.to.is_some() {
-            return Ok(());
+    /// Holds the directory that changes are applied to to the operator's folders: whoever seeded the workspace, pushed into it or applied
+    /// its changes before has named it.
+    async fn apply(&self, pyro: &Pyro, request: Apply) -> Result<Value, Refusal> {
+        let ceiling = self.server.options().ceiling.clone();
+        let allows = move |target: &std::path::Path| ceiling.allows_path("to", target).is_ok();
+        match pyro.apply_where(request, allows, &self.observer).await {
+            Ok(answer) => to_value(&answer),
+            Err(error) => {
+                if let Some(target) = error.refused_target() {
+                    self.server.options().ceiling.allows_path("to", target)?;
+                }
+                Err(error.into())
+            }
         }
-        let status = pyro.workspace(&request.workspace).await?.status().await?;
-        status.workspace_seed.seed_path.map_or(Ok(()), |path| ceiling.allows_path("to", std::path::Path::new(&path)))
     }
 
     /// Holds whatever makes a workspace to the ceiling.

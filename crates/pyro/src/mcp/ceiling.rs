@@ -117,11 +117,6 @@ impl Ceiling {
         self.reach.narrow(properties);
     }
 
-    /// Tells whether tools are held to folders of the host.
-    pub(super) fn has_folders(&self) -> bool {
-        !self.host_folders.is_empty()
-    }
-
     /// Tells whether a call names a path of the host that is held to folders.
     pub(super) fn confines(&self, arguments: &Object) -> bool {
         !self.host_folders.is_empty() && HOST_PATHS.iter().any(|field| arguments.contains_key(*field))

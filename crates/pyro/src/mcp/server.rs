@@ -9,7 +9,7 @@ use pyro_sdk::{EnvironmentName, Pyro};
 use rmcp::{
     ErrorData, Peer, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode, Implementation, ListToolsResult,
+        CallToolRequestParams, CallToolResponse, ContentBlock, CustomRequest, CustomResult, ErrorCode, Implementation, ListToolsResult,
         PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
@@ -25,7 +25,10 @@ use super::{
     source::{self, ProjectSource},
     surface::Surface,
 };
-use crate::cli::{Context, Failure};
+use crate::{
+    cli::{Context, Failure},
+    render,
+};
 
 /// Calls at work at a time; a client that wants more is told so.
 const CALLS_MAX: usize = 64;
@@ -274,10 +277,14 @@ impl ServerHandler for Server {
             let kind = pyro_sdk::ErrorKind::Internal;
             Err(Refusal::of_kind(kind, format!("{tool} ended by a bug"), kind.hint().to_owned()))
         });
-        Ok(match outcome {
+        let mut result = match outcome {
             Ok(answer) => answer::result(tool, surface.profile_of(entry), answer),
             Err(refusal) => refusal.into_result(surface),
+        };
+        if let Ok(pyro) = self.pyro().await {
+            let put_back = pyro.take_put_back();
+            result.content.extend(put_back.iter().map(|put_back| ContentBlock::text(format!("note: {}", render::put_back(put_back)))));
         }
-        .into())
+        Ok(result.into())
     }
 }

@@ -151,9 +151,7 @@ impl Printer {
 
     /// Prints that files of the user's were put back.
     pub(crate) fn put_back(&self, put_back: &PutBack) {
-        let count = put_back.restored_count + put_back.removed_count;
-        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-        self.notice(&format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display()));
+        self.notice(&self::put_back(put_back));
     }
 
     /// Prints something worth knowing.
@@ -196,6 +194,13 @@ impl Printer {
     pub(crate) fn observer(&self) -> Observer {
         progress::observer(io::stderr().is_terminal())
     }
+}
+
+/// Says that files of the user's were put back.
+pub(crate) fn put_back(put_back: &PutBack) -> String {
+    let count = put_back.restored_count + put_back.removed_count;
+    let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+    format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display())
 }
 
 /// Prints a line on standard error. When that is closed there is nobody to tell.
