@@ -32,10 +32,12 @@ fn send(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);
 }
 
-/// Runs a command, sends it a signal after a while, and waits for its end.
+/// Runs a command, sends it a signal after a while, twice as `timeout` does, and waits for its end.
 fn interrupt(home: &Home, arguments: &[&str], moment: Duration, signal: Signal) -> Output {
     let client = home.start(arguments);
     std::thread::sleep(moment);
+    send(&client, signal);
+    std::thread::sleep(Duration::from_millis(1));
     send(&client, signal);
     finish(client)
 }

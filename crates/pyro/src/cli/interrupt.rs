@@ -2,7 +2,8 @@
 //!
 //! An operation whose future is dropped leaves nothing half done that the next look does not put right, so that is what happens; then Pyro
 //! looks itself. Where files of the user's are involved, the operation is asked to end instead, and the answer is waited for: only it knows
-//! whether it had come too far. A second signal ends the process at once, and leaves the rest to the next command.
+//! whether it had come too far. A second signal, unless it comes right after the first, ends the process at once, and leaves the rest to the
+//! next command.
 
 use std::{
     future::Future,
@@ -20,8 +21,9 @@ use super::{
 
 /// How long looking for what was left may take before the process ends all the same.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
-/// After this time whoever waits is told for what.
-const TELL_AFTER: Duration = Duration::from_secs(1);
+/// After this time whoever waits is told for what, and a further signal ends the process. Not earlier: `timeout` and some terminals send one
+/// to the process and one more to its group.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What every signal that asks a program to end leaves room for.
 const FIRST_SIGNAL_CODE: u8 = 128;
 
@@ -115,10 +117,14 @@ pub(super) async fn watch(command: impl Future<Output = Outcome>, context: &Cont
             exit_code = signals.next() => if LISTENING.load(Ordering::SeqCst) == 0 { break exit_code },
         }
     };
-    restore_defaults();
+    // On a thread of its own: it must work while the event loop is held up, too.
+    drop(std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        restore_defaults();
+    }));
     context.call_off();
     if manner.in_order {
-        let mut late = pin!(tokio::time::sleep(TELL_AFTER));
+        let mut late = pin!(tokio::time::sleep(PATIENCE));
         let outcome = tokio::select! {
             outcome = &mut command => outcome,
             () = &mut late => {
