@@ -8,7 +8,10 @@ use pyro_proto::error::{ErrorKind, Failure};
 use pyro_store::{IdError, StoreError};
 use pyro_tree::PatchError;
 
-use crate::{endpoint::UrlError, guest_files::CalledOff, limits::LimitError, running::Running, workspace_path::WorkspacePathError};
+use crate::{
+    endpoint::UrlError, guest_files::CalledOff, limits::LimitError, running::Running, text::WorkspacePath,
+    workspace_path::WorkspacePathError,
+};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,6 +24,8 @@ pub struct Error {
     problem: Box<Problem>,
     /// What the user called the workspace, for hints that name a command to type.
     workspace: Option<String>,
+    /// The path in it that was asked for, quoted for a shell.
+    path: Option<String>,
     /// Whether that workspace is gone with the failure, so that no command on it is worth typing.
     gone: bool,
 }
@@ -161,6 +166,12 @@ pub(crate) enum Problem {
     CalledOff(CalledOff),
     #[error("there is no `{path}` in the workspace")]
     Missing { path: String },
+    #[error("`{path}` leads out of the workspace: `{link}` is a link to `{target}`")]
+    LinkOutside { path: String, link: String, target: String },
+    #[error("`{path}` cannot be followed: too many levels of symbolic links")]
+    LinkLoop { path: String },
+    #[error("`{path}` is a link to `{target}`, which does not exist")]
+    LinkDangling { path: String, target: String },
     #[error("`{path}` is {what}")]
     NotAFile { path: String, what: &'static str },
     #[error("`{path}` has {bytes} bytes, and at most {maximum} are accepted here")]
@@ -169,7 +180,7 @@ pub(crate) enum Problem {
     NothingToReplace,
     #[error("{}", mismatch_text(path, *count))]
     ReplaceMismatch { path: String, count: usize },
-    #[error("the pattern is no regular expression")]
+    #[error("the pattern is not a valid regular expression")]
     Pattern { source: Cause },
     #[error("workspace `{workspace}` is {state}, not stopped")]
     NotStopped { workspace: String, state: &'static str },
@@ -252,7 +263,12 @@ impl Error {
             Problem::Manifest(error) => error.kind(),
             Problem::Seed { kind, .. } | Problem::Source { kind, .. } => *kind,
             Problem::TreePath(_) | Problem::CalledOff(_) => ErrorKind::MachineFailed,
-            Problem::Missing { .. } | Problem::ReplaceMismatch { count: 0, .. } | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
+            Problem::LinkOutside { .. } => ErrorKind::PermissionDenied,
+            Problem::LinkLoop { .. } => ErrorKind::Conflict,
+            Problem::Missing { .. }
+            | Problem::LinkDangling { .. }
+            | Problem::ReplaceMismatch { count: 0, .. }
+            | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
             Problem::FileTooLarge { .. } => ErrorKind::LimitExceeded,
             Problem::NotStopped { .. } => ErrorKind::WrongState,
             Problem::ApplyConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
@@ -336,6 +352,12 @@ impl Error {
         self
     }
 
+    /// Tells hints which path in the workspace was asked for.
+    pub(crate) fn at(mut self, path: &WorkspacePath) -> Self {
+        self.path = Some(quoted(&path.text()));
+        self
+    }
+
     /// Tells hints that the workspace is gone with this failure.
     pub(crate) fn gone(mut self) -> Self {
         self.gone = true;
@@ -386,6 +408,15 @@ impl StdError for Error {
     }
 }
 
+/// Writes a word so that a shell takes it as it is.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-@%:,".contains(&byte);
+    match word.bytes().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 fn io_kind(error: &std::io::Error) -> ErrorKind {
     if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
         ErrorKind::HostDiskFull
@@ -411,7 +442,7 @@ fn reported_kind(failure: &Failure) -> ErrorKind {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), workspace: None, gone: false }
+        Self { problem: Box::new(problem), workspace: None, path: None, gone: false }
     }
 }
 

@@ -36,6 +36,7 @@ mod events;
 mod exec;
 mod export;
 mod files;
+mod follow;
 mod fork;
 mod guest_files;
 mod host_compat;

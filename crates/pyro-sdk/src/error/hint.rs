@@ -150,9 +150,12 @@ impl Error {
             Problem::Patch(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some("make the patch with `git diff` or `diff -u`, or write the file as a whole with `pyro workspace file write`".to_owned())
             }
-            Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
-            Problem::NotAFile { path, what: "a folder" } => {
+            Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } | Problem::LinkDangling { .. } | Problem::LinkLoop { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
+            Problem::NotAFile { path, what: "a directory" } => {
                 Some(format!("see what is in it with `pyro workspace file list WORKSPACE {path}`"))
+            }
+            Problem::NotAFile { .. } | Problem::Files { kind: ErrorKind::Conflict, .. } => {
+                Some("see what each entry is with `pyro workspace file list WORKSPACE`".to_owned())
             }
             Problem::FileTooLarge { .. } => Some("change it with a command: `pyro workspace exec WORKSPACE -- …`".to_owned()),
             Problem::ReplaceMismatch { path, count: 0 } => {
@@ -181,8 +184,8 @@ impl Error {
             Problem::Files { kind: ErrorKind::InvalidArgument, .. } => {
                 Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned())
             }
-            Problem::Files { kind: ErrorKind::PermissionDenied, .. } => Some(
-                "links that lead out of `/workspace` are not followed; read such a file with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
+            Problem::Files { kind: ErrorKind::PermissionDenied, .. } | Problem::LinkOutside { .. } => Some(
+                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
             ),
             Problem::Seed { kind: ErrorKind::NotFound, .. } | Problem::Source { kind: ErrorKind::NotFound, .. } => {
                 Some("check the path: it is one of this host, a folder or an archive".to_owned())
@@ -199,7 +202,6 @@ impl Error {
             | Problem::Seed { .. }
             | Problem::Source { .. }
             | Problem::CalledOff(_)
-            | Problem::NotAFile { .. }
             | Problem::Path(_)
             | Problem::TextTooLong { .. }
             | Problem::Limit(_)
@@ -214,6 +216,10 @@ impl Error {
             | Problem::Io { .. } => None,
         };
         let hint = special.unwrap_or_else(|| self.kind().hint().to_owned());
+        let hint = match &self.path {
+            Some(path) => hint.replace("PATH", path),
+            None => hint,
+        };
         match &self.workspace {
             Some(workspace) => hint.replace("WORKSPACE", workspace),
             None => hint,
