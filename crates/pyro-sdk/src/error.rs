@@ -50,8 +50,8 @@ pub(crate) enum Problem {
     CommandTooLong { what: &'static str, count: usize, maximum: usize },
     #[error("a command is empty, or one of its arguments holds a zero byte")]
     CommandMalformed,
-    #[error("the request for `{operation}` does not have the form its schema describes")]
-    Request { operation: &'static str, source: serde_json::Error },
+    #[error("{}", request_text(operation, field.as_deref()))]
+    Request { operation: &'static str, field: Option<String>, source: serde_json::Error },
     #[error("there is no operation `{name}`")]
     UnknownOperation { name: String },
     #[error("neither `PYRO_HOME` nor `HOME` says where Pyro's files are")]
@@ -405,6 +405,13 @@ impl StdError for Error {
             return source.source();
         }
         self.problem.source()
+    }
+}
+
+fn request_text(operation: &str, field: Option<&str>) -> String {
+    match field {
+        Some(field) => format!("`{field}` of `{operation}` is not accepted"),
+        None => format!("the request for `{operation}` does not have the form its schema describes"),
     }
 }
 

@@ -14,6 +14,8 @@ impl Error {
         let special = match &*self.problem {
             Problem::Environment(error) => error.hint(),
             Problem::UnknownEnvironment(_) => Some("list the environments with `pyro env list`".to_owned()),
+            Problem::Request { field: Some(field), .. } => Some(format!("correct `{field}` and try again")),
+            Problem::Request { field: None, .. } => Some("correct the request and try again".to_owned()),
             Problem::UnknownOperation { .. } => Some("the operations are in `docs/reference/operations.md`".to_owned()),
             Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some(format!("give a number from {} to {}", error.minimum, error.maximum))
@@ -210,7 +212,6 @@ impl Error {
             | Problem::TooManyLabels { .. }
             | Problem::CommandTooLong { .. }
             | Problem::CommandMalformed
-            | Problem::Request { .. }
             | Problem::Workspace { .. }
             | Problem::Reported { .. }
             | Problem::Io { .. } => None,
