@@ -102,6 +102,10 @@ pub(crate) enum Problem {
     NoSuchSecret { name: String },
     #[error("the secret `{name}` has no value")]
     SecretNotSaid { name: String },
+    #[error("the secret `{name}` is too short: its value must have at least {} bytes", pyro_secret::VALUE_BYTES_MIN)]
+    SecretTooShort { name: String },
+    #[error("workspace `{workspace}` has no secret `{name}`")]
+    SecretUnknown { workspace: String, name: String, known: Vec<String> },
     #[error("the secret `{name}` cannot be used: {reason}")]
     SecretUnusable { name: String, reason: String },
     #[error("workspace `{workspace}` runs already, with the secrets it has")]
@@ -306,8 +310,9 @@ impl Error {
             | Problem::SecretHostDenied { .. }
             | Problem::StillDenied { .. }
             | Problem::SecretNotSaid { .. }
+            | Problem::SecretTooShort { .. }
             | Problem::SecretUnusable { .. } => ErrorKind::InvalidArgument,
-            Problem::NoSuchSecret { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
+            Problem::NoSuchSecret { .. } | Problem::SecretUnknown { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
             Problem::TooManySecrets { .. } | Problem::TooManyNetworkRules { .. } => ErrorKind::LimitExceeded,
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
             Problem::Workspace { kind, .. }
@@ -348,7 +353,21 @@ impl Error {
 
     /// Tells hints what the user called the workspace.
     pub(crate) fn about(mut self, workspace: &str) -> Self {
-        self.workspace.get_or_insert_with(|| workspace.to_owned());
+        let label = self.workspace.get_or_insert_with(|| workspace.to_owned());
+        if let Problem::Store(
+            StoreError::WrongState { workspace, .. }
+            | StoreError::CommandNotFound { workspace, .. }
+            | StoreError::SnapshotNotFound { workspace, .. }
+            | StoreError::SnapshotExists { workspace, .. }
+            | StoreError::ShellNotFound { workspace, .. }
+            | StoreError::ServiceNotFound { workspace, .. }
+            | StoreError::ServiceRuns { workspace, .. }
+            | StoreError::TooManyServices { workspace, .. },
+        ) = &mut *self.problem
+        {
+            // The registry knows its id only.
+            workspace.clone_from(label);
+        }
         self
     }
 
@@ -520,6 +539,7 @@ mod tests {
         assert!(taken.hint().contains("`pyro workspace delete api`"), "{}", taken.hint());
         let missing = Error::from(StoreError::CommandNotFound { workspace: "cc11dd533181e4bb".into(), sequence: 9 }).about("api");
         assert_eq!(missing.hint(), "see the commands it has with `pyro workspace logs api`");
+        assert_eq!(missing.to_string(), "workspace `api` has no command 9");
     }
 
     #[test]

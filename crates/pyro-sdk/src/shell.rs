@@ -42,6 +42,7 @@ impl Pyro {
     pub async fn open_shell(&self, request: ShellOpen) -> Result<Shell> {
         const OPERATION: &str = "open a shell in";
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        crate::secrets::has_all(&record, workspace.label(), &request.secret_env)?;
         let open = ShellOpenRequest {
             command: request.command.as_ref().map(|line| GuestLine::as_str(line).to_owned()).unwrap_or_default(),
             cwd: Bytes::copy_from_slice(request.cwd.as_str().as_bytes()),

@@ -66,7 +66,15 @@ impl Error {
             }
             Problem::SecretsWhileRunning { workspace } => Some(format!("stop it first: `pyro workspace stop {workspace}`")),
             Problem::SecretTwice { .. } => Some("give each secret once, by `--secret` or by `--secret-file`".to_owned()),
-            Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 1 byte to 64 KiB".to_owned()),
+            Problem::SecretTooShort { name } => Some(format!(
+                "use a longer value, or pass what is not secret as a plain variable, `--env {name}=VALUE`: every occurrence of a secret in output is replaced, and a short \
+                 value occurs everywhere"
+            )),
+            Problem::SecretUnknown { workspace, known, .. } => Some(match &known[..] {
+                [] => format!("`pyro workspace status {workspace}` shows that it has none; they are named when a workspace is created: `--secret NAME`"),
+                known => format!("it has `{}`; see them with `pyro workspace status {workspace}`", known.join("`, `")),
+            }),
+            Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 4 bytes to 64 KiB".to_owned()),
             Problem::TooManySecrets { .. } => Some("put several into one file, and give that with `--secret-file`".to_owned()),
             Problem::NoSuchSecret { .. } => Some(
                 "secrets are named when the workspace is made: `--secret NAME=VALUE`, `--secret-file NAME=PATH`; `pyro workspace status WORKSPACE` \
