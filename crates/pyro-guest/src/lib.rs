@@ -23,6 +23,7 @@ mod log;
 mod mounts;
 mod network;
 mod passwd;
+mod paste_mode;
 mod pipes;
 mod port;
 mod prompt;

@@ -135,6 +135,9 @@ impl Error {
             Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
                 Some("check the host with `pyro doctor`, then try again".to_owned())
             }
+            Problem::Workspace { operation: "write to a shell of", kind: ErrorKind::LimitExceeded, .. } => Some(
+                "nothing was written; write the text to a file with `pyro workspace file write WORKSPACE FILE --text TEXT`, and have the program read that".to_owned(),
+            ),
             Problem::Workspace { operation: "open a shell in", workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
                 "give a folder and a user that are in it: `pyro workspace exec {workspace} -- ls -d FOLDER`, `pyro workspace exec {workspace} -- id USER`"
             )),

@@ -96,6 +96,8 @@ impl Call<'_> {
                 }
             }
             "workspace_exec" => default("yield_after_ms", json!(YIELD_AFTER_MS)),
+            // A model writes `!` in strings and commit messages, and recalls nothing by it.
+            "shell_open" => default("no_history_expansion", json!(true)),
             "workspace_exec_wait" => {
                 let longest = YIELD_AFTER_MS / 1000;
                 let wanted = arguments.get("timeout_seconds").and_then(Value::as_u64).unwrap_or(longest);
