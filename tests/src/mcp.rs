@@ -96,8 +96,19 @@ impl McpClient {
 
     /// Sends a line as it is. A server that is gone hears nothing.
     pub fn send_line(&self, line: &str) {
+        self.send_bytes(line.as_bytes());
+    }
+
+    /// Sends bytes as they are, and the end of a line.
+    pub fn send_bytes(&self, line: &[u8]) {
         let mut input = self.input.lock().expect("no panic");
-        drop(input.as_mut().map(|input| input.write_all(format!("{line}\n").as_bytes())));
+        drop(input.as_mut().map(|input| input.write_all(&[line, b"\n"].concat())));
+    }
+
+    /// Returns an answer that has come already, and leaves it where it is.
+    #[must_use]
+    pub fn heard(&self, id: u64) -> Option<Value> {
+        self.heard.0.lock().expect("no panic").answers.get(&id).cloned()
     }
 
     /// Sends a request; its answer is taken with [`answer`](Self::answer).

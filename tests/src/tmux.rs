@@ -83,7 +83,9 @@ impl Tmux {
         screen
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    /// Runs a command of tmux.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("tmux");
         command.args(["-L", &self.socket]).args(arguments).env_remove("TMUX").env("LANG", "C.UTF-8").env("TERM", "xterm-256color");
         command.output().expect("tmux is there: `script/install-dependencies --test` installs it")

@@ -138,6 +138,31 @@ fn failures_tell_kind_message_and_hint_in_words_of_tools() {
 }
 
 #[test]
+fn null_is_as_good_as_absent_and_a_whole_number_may_have_a_point() {
+    let home = Home::new();
+    let client = McpClient::connect(&home, &["--no-project-source"]);
+    let create =
+        json!({ "environment": ENVIRONMENT, "mem_mib": 256.0, "name": "odd", "labels": null, "seed_path": null, "network_policy": null });
+    assert_eq!(client.call("workspace_create", create)["mem_mib"], 256);
+    let exec = |more: Value| {
+        let mut arguments = json!({ "workspace": "odd", "command": ["sh", "-c", "pwd; id -un"], "cwd": null, "user": null, "env": null });
+        arguments.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+        arguments
+    };
+    let done = client.call("workspace_exec", exec(json!({ "timeout_seconds": 3e1, "yield_after_ms": null, "secret_env": null })));
+    assert_eq!(done["stdout"], "/workspace\nroot\n", "{done}");
+    let refused = client.call_failing("workspace_exec", exec(json!({ "timeout_seconds": "30" })));
+    assert!(refused.contains("`timeout_seconds` must be an integer, got the text \"30\""), "{refused}");
+    let refused = client.call_failing("workspace_exec", exec(json!({ "max_output_byte": 5 })));
+    assert!(refused.contains("no field max_output_byte") && refused.contains("did you mean `max_output_bytes`?"), "{refused}");
+    let refused = client.call_failing("workspace_create", json!({ "environment": ENVIRONMENT, "mem_mib": 1_u64 << 40 }));
+    assert!(refused.contains("mem_mib"), "{refused}");
+    let _ = client.call("workspace_delete", json!({ "workspace": "odd", "force": null }));
+    assert!(client.close().success());
+    home.assert_nothing_left();
+}
+
+#[test]
 fn a_model_cannot_get_more_than_the_operator_allows() {
     let home = Home::new();
     let inside = home.path().join("inside");

@@ -81,7 +81,7 @@ fn with_the_operators_word_a_workspace_reaches_just_that() {
             tcp 203.0.113.9 7 => ECONNREFUSED
             tcp 10.0.0.5 8000 => ECONNREFUSED
             http 10.0.0.5 80 10.0.0.5 / => 403
-            ask evil.test A 10.0.2.2 => REFUSED
+            ask evil.test A 10.0.2.2 => NXDOMAIN
             http 198.51.100.7 80 evil.test / => 403
             http 203.0.113.9 80 evil.test / => 403",
         );
@@ -95,7 +95,7 @@ fn with_the_operators_word_a_workspace_reaches_just_that() {
     reaches();
     let fork = client.call("workspace_fork", json!({ "workspace": "w", "name": "f" }));
     assert!(fork.is_object());
-    Prober::of(&home, "f".to_owned()).meets("http api.test 80 api.test / => 200\nask evil.test A 10.0.2.2 => REFUSED");
+    Prober::of(&home, "f".to_owned()).meets("http api.test 80 api.test / => 200\nask evil.test A 10.0.2.2 => NXDOMAIN");
     let _ = client.call("workspace_reset", json!({ "workspace": "w" }));
     let _ = home.pyro(&["workspace", "file", "write", "w", "probe.pl", "--text", include_str!("../src/world/probe.pl")]).ok();
     reaches();

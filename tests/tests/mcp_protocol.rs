@@ -65,6 +65,76 @@ fn broken_messages_are_answered_by_the_right_errors_and_lose_nothing() {
     home.assert_nothing_left();
 }
 
+/// Calls that cannot be read, with the ids they are answered under and what the answer must say.
+fn unreadable() -> Vec<(Vec<u8>, Value, &'static str)> {
+    let call = |id: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#).into_bytes();
+    let deep = format!(r#"{{"name":"vm_run","arguments":{{"x":{}{}}}}}"#, "[".repeat(1000), "]".repeat(1000));
+    let late = format!(r#"{{"method":"tools/call","params":{deep},"jsonrpc":"2.0","id":"late"}}"#).into_bytes();
+    let mut not_text = call("105", r#"{"name":"vm_run","arguments":{"command":"@"}}"#);
+    let place = not_text.iter().position(|&byte| byte == b'@').expect("it is there");
+    not_text[place] = 0xff;
+    vec![
+        (call("101", "[1]"), json!(101), "`params` must be an object, got a list"),
+        (call("102", "{}"), json!(102), "`params.name` is missing"),
+        (call("103", r#"{"name":"vm_run","arguments":"{}"}"#), json!(103), "`params.arguments` must be an object, got the text"),
+        (call("104", &deep), json!(104), "recursion limit"),
+        (not_text, json!(105), "not UTF-8"),
+        (
+            call("106", r#"{"name":"vm_run","arguments":{"command":"a","command":"b"}}"#),
+            json!(106),
+            "`params.arguments.command` is given twice",
+        ),
+        (call("107", r#"{"name":"vm_run","arguments":{"mem_mib":1e999}}"#), json!(107), "number out of range"),
+        (call("1.5", r#"{"name":"vm_run"}"#), json!(1.5), "`id` must be a text or an integer"),
+        (late, json!("late"), "recursion limit"),
+        (br#"{"jsonrpc":"2.0","id":108,"method":"tools/call","params":{"name":"#.to_vec(), json!(108), "EOF"),
+        (br#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#.to_vec(), Value::Null, "`id` must be a text or an integer"),
+    ]
+}
+
+#[test]
+fn a_call_that_cannot_be_read_is_answered_under_its_id() {
+    let home = Home::new();
+    let client = McpClient::connect(&home, &["--no-project-source"]);
+    for (message, id, part) in unreadable() {
+        client.send_bytes(&message);
+        let answered = |answer: &Value| answer["id"] == id && answer["error"]["message"].as_str().is_some_and(|text| text.contains(part));
+        let heard =
+            || client.others().iter().any(answered) || id.as_u64().is_some_and(|id| client.heard(id).as_ref().is_some_and(answered));
+        eventually(&format!("{} is answered with {part}", String::from_utf8_lossy(&message[..message.len().min(100)])), 20, heard);
+    }
+    assert!(client.request("tools/list", json!({ "cursor": null, "_meta": null }))["result"]["tools"].is_array());
+    assert!(client.close().success());
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_call_over_http_that_cannot_be_read_is_answered_under_its_id() {
+    let home = Home::new();
+    let mut server = HttpServer::start(&home);
+    let bearer = format!("Bearer {}", server.token);
+    let me = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "web", "version": "1" } });
+    let (_, answer) =
+        server.post("/mcp", &[("Authorization", &bearer)], &json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": me }));
+    let session = answer.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("mcp-session-id: ").map(|id| id.trim().to_owned()));
+    let session = session.expect("a session");
+    let within = [("Authorization", bearer.as_str()), ("Mcp-Session-Id", &session), ("Mcp-Protocol-Version", "2025-11-25")];
+    for (message, id, part) in unreadable() {
+        let (status, answer) = server.post_bytes("/mcp", &within, &message);
+        let body: Value =
+            serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap_or_default().trim()).unwrap_or_else(|_| panic!("{answer}"));
+        assert_eq!((status, &body["id"]), (if id.is_null() { 400 } else { 200 }, &id), "{answer}");
+        assert!(body["error"]["message"].as_str().is_some_and(|text| text.contains(part)), "`{part}` is missing in {answer}");
+    }
+    let list = br#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":null}"#;
+    let (status, answer) = server.post_bytes("/mcp", &within, list);
+    assert!(status == 200 && answer.contains("workspace_create"), "{answer}");
+    let pid = rustix::process::Pid::from_raw(server.child.id().cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    assert!(server.child.wait().expect("it ends").success());
+    home.assert_nothing_left();
+}
+
 #[test]
 fn a_client_that_does_not_read_holds_up_nobody_but_itself() {
     let home = Home::new();
@@ -123,9 +193,12 @@ impl HttpServer {
 
     /// Sends a POST and returns the status and the rest of the answer.
     fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, String) {
+        self.post_bytes(path, headers, body.to_string().as_bytes())
+    }
+
+    fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("settable");
-        let body = body.to_string();
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nConnection: close\r\nContent-Length: {}\r\n",
             body.len()
@@ -136,7 +209,7 @@ impl HttpServer {
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        stream.write_all(format!("{head}\r\n{body}").as_bytes()).expect("writable");
+        stream.write_all(&[format!("{head}\r\n").as_bytes(), body].concat()).expect("writable");
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

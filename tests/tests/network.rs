@@ -95,9 +95,9 @@ fn an_allow_list_holds_by_name_wildcard_network_and_port() {
     guest.meets(
         "tcp 203.0.113.9 7 => ECONNREFUSED
         http 203.0.113.9 80 203.0.113.9 / => 403 Pyro refused this request: the allow-list names neither
-        ask evil.test A 10.0.2.2 => REFUSED
-        ask cdn.test A 10.0.2.2 => REFUSED
-        ask api.test.evil.test A 10.0.2.2 => REFUSED
+        ask evil.test A 10.0.2.2 => NXDOMAIN
+        ask cdn.test A 10.0.2.2 => NXDOMAIN
+        ask api.test.evil.test A 10.0.2.2 => NXDOMAIN
         http api.test 80 api.test / => 200 hello from api.test
         http a.cdn.test 80 a.cdn.test / => 200 hello from a.cdn.test
         http 203.0.113.9 80 evil.test / => 403 Pyro refused this request: the allow-list does not cover `evil.test`
@@ -119,16 +119,51 @@ fn an_allow_list_holds_by_name_wildcard_network_and_port() {
     assert!(rules.iter().filter(|rule| !rule.starts_with("--")).all(|rule| list.contains(rule)), "{list}");
 
     // What changes while it runs holds at once, for open connections, too.
-    guest.meets("hold api.test 7 held => held\nask other.test A 10.0.2.2 => REFUSED");
+    guest.meets("hold api.test 7 held => held\nask other.test A 10.0.2.2 => NXDOMAIN");
     let _ = network(&home, &["allow", guest.id(), "other.test:80"]);
     guest.meets("http other.test 80 other.test / => 200 hello from other.test");
     let _ = network(&home, &["deny", guest.id(), "api.test"]);
     eventually("the open connection is reset", 10, || home.exec(guest.id(), &["cat", "held"]).text() == "ECONNRESET");
     guest.meets(
-        "ask api.test A 10.0.2.2 => REFUSED
+        "ask api.test A 10.0.2.2 => NXDOMAIN
         http 203.0.113.9 80 api.test / => 403 Pyro refused this request: the deny rule `api.test` covers it
         http a.cdn.test 80 a.cdn.test / => 200",
     );
+}
+
+#[test]
+fn a_refused_name_is_final_and_a_failing_resolver_is_not() {
+    let Some(world) = World::new() else { return };
+    for name in ["allowed.test", "denied.test", "other.test"] {
+        world.names().set(name, Answer::addresses(&[OUTSIDE]));
+    }
+    world.names().set("inner.test", Answer::addresses(&[LAN]));
+    world.names().set("failing.test", Answer::failure());
+    let home = world.home();
+    let rules = ["allowed.test", "inner.test", "failing.test", "none.test", "denied.test"];
+    let rules = rules.iter().flat_map(|rule| ["--allow-host", rule]).chain(["--deny-host", "denied.test"]).collect::<Vec<_>>();
+    let guest = Prober::create(&home, &rules);
+    // As the C library says it, for both kinds of addresses at once and for each: names of `netdb.h`.
+    let resolve = |name: &str| {
+        let program = r#"for my $family (AF_UNSPEC, AF_INET) {
+            my ($error) = getaddrinfo(shift @ARGV, 80, { socktype => SOCK_STREAM, family => $family });
+            print $error == 0 ? "found" : $error == EAI_NONAME ? "EAI_NONAME" : $error == EAI_AGAIN ? "EAI_AGAIN" : $error + 0, " ";
+        }"#;
+        home.exec(guest.id(), &["perl", "-MSocket=:addrinfo,AF_UNSPEC,AF_INET,SOCK_STREAM", "-e", program, name, name])
+            .text()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(resolve("allowed.test"), "found found");
+    for name in ["other.test", "denied.test", "inner.test", "none.test", "odd name.test"] {
+        assert_eq!(resolve(name), "EAI_NONAME EAI_NONAME", "{name}");
+    }
+    assert_eq!(resolve("failing.test"), "EAI_AGAIN EAI_AGAIN");
+    let _ = network(&home, &["allow", guest.id(), "other.test"]);
+    assert_eq!(resolve("other.test"), "found found", "what is allowed is found at once");
+    let asked = home.pyro(&["workspace", "exec", guest.id(), "--json", "--", "getent", "hosts", "third.test"]).json();
+    assert_eq!(asked["network_refused"], serde_json::json!(["third.test"]), "{asked}");
 }
 
 #[test]
@@ -156,31 +191,31 @@ fn no_answer_of_a_resolver_leads_inside() {
     let home = world.home();
     let listed = ["alias.test", "turning.test", "*.test:80"];
     let guest = Prober::create(&home, &listed.iter().flat_map(|rule| ["--allow-host", rule]).collect::<Vec<_>>());
-    let tunnel = format!("ask {}.{}.tunnel.test TXT 10.0.2.2 => REFUSED", "a".repeat(60), "b".repeat(60));
+    let tunnel = format!("ask {}.{}.tunnel.test TXT 10.0.2.2 => NXDOMAIN", "a".repeat(60), "b".repeat(60));
     guest.meets(&format!(
         "ask turning.test A 10.0.2.2 => NOERROR 203.0.113.9
-        ask turning.test A 10.0.2.2 => REFUSED
+        ask turning.test A 10.0.2.2 => NXDOMAIN
         tcp 203.0.113.9 7 <hello> => got <hello>
         tcp 10.0.0.5 7 => ECONNREFUSED
-        ask loop.test A 10.0.2.2 => REFUSED
-        ask meta.test A 10.0.2.2 => REFUSED
-        ask lan.test A 10.0.2.2 => REFUSED
-        ask zero.test A 10.0.2.2 => REFUSED
-        ask host.test A 10.0.2.2 => REFUSED
+        ask loop.test A 10.0.2.2 => NXDOMAIN
+        ask meta.test A 10.0.2.2 => NXDOMAIN
+        ask lan.test A 10.0.2.2 => NXDOMAIN
+        ask zero.test A 10.0.2.2 => NXDOMAIN
+        ask host.test A 10.0.2.2 => NXDOMAIN
         ask mixed.test A 10.0.2.2 => NOERROR 203.0.113.9
-        ask inner.alias.test A 10.0.2.2 => REFUSED
+        ask inner.alias.test A 10.0.2.2 => NXDOMAIN
         ask alias.test A 10.0.2.2 => NOERROR 203.0.113.9
         ask ages.test A 10.0.2.2 => NOERROR 203.0.113.9
         ask liar.test A 10.0.2.2 => NOERROR 203.0.113.9
         ask long.test A 10.0.2.2 => NOERROR 203.0.113.9
         ask long.test A 10.0.2.2 tcp => NOERROR 203.0.113.9
-        ask loop.test A 10.0.2.2 tcp => REFUSED
+        ask loop.test A 10.0.2.2 tcp => NXDOMAIN
         ask alias.test AAAA 10.0.2.2 => NOERROR
         ask alias.test HTTPS 10.0.2.2 => NOERROR
-        ask evil.example A 10.0.2.2 tcp => REFUSED
+        ask evil.example A 10.0.2.2 tcp => NXDOMAIN
         ask alias.test A 8.8.8.8 => NOERROR 203.0.113.9
-        ask evil.example A 8.8.8.8 => REFUSED
-        ask evil.example A 8.8.8.8 tcp => REFUSED
+        ask evil.example A 8.8.8.8 => NXDOMAIN
+        ask evil.example A 8.8.8.8 tcp => NXDOMAIN
         ask alias.test A 10.0.0.5 => EHOSTUNREACH
         ask data.tunnel.test TXT 10.0.2.2 => NOERROR data
         {tunnel}

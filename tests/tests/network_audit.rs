@@ -39,7 +39,7 @@ fn learning_tells_the_narrowest_rules_and_a_group_of_them_is_enough() {
     assert_eq!(learnt["exit_code"], 0);
     // It is over when it has answered.
     guest.meets(
-        "ask files.test A 10.0.2.2 => REFUSED
+        "ask files.test A 10.0.2.2 => NXDOMAIN
         tcp 203.0.113.77 25 => ECONNREFUSED
         http api.test 80 api.test / => 200",
     );
@@ -59,7 +59,7 @@ fn learning_tells_the_narrowest_rules_and_a_group_of_them_is_enough() {
         http files.test 8000 files.test / => 200
         tcp api.test 7 <hello> => got <hello>
         tcp 203.0.113.77 25 <hello> => got 220
-        ask evil.test A 10.0.2.2 => REFUSED
+        ask evil.test A 10.0.2.2 => NXDOMAIN
         tcp 198.51.100.7 7 => ECONNREFUSED",
     );
     let unknown = home.pyro(&["workspace", "network", "allow", guest.id(), "--allow-group", "nope"]);

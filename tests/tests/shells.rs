@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pyro_tests::{Home, Tmux, bring, eventually, open_shell, read_shell, type_line, write_shell};
+use pyro_tests::{Home, McpClient, Tmux, bring, eventually, open_shell, read_shell, type_line, write_shell};
+use serde_json::json;
 
 #[test]
 fn a_shell_keeps_its_state_between_calls_and_says_when_its_prompt_is_back() {
@@ -210,6 +211,125 @@ fn interpreters_and_git_pagers_of_a_larger_environment_can_be_talked_to() {
     let seen = compare(&home, &w, &shell, from, "git log in a pager");
     assert!(seen.contains("change 30") && !seen.contains("change 1\n"), "{seen}");
     let _ = home.pyro(&["workspace", "shell", "write", &w, &shell, "--input", "q", "--no-newline"]).ok();
+    let _ = home.pyro(&["workspace", "delete", &w, "--force"]).ok();
+    home.assert_nothing_left();
+}
+
+/// A program at a terminal that asks for bracketed paste, or not, and writes what it is sent to a file.
+fn recorder(paste: bool, file: &str) -> String {
+    let ask = if paste { "printf '\\033[?2004h'; " } else { "" };
+    format!("stty raw -echo; {ask}echo ready-$((1 + 1)); exec dd of={file} bs=1 2>/dev/null")
+}
+
+#[test]
+fn text_is_pasted_where_a_program_has_asked_for_it_as_tmux_does() {
+    const TEXT: &str = "def f():\n\treturn 'ä'\n\nf()";
+    let home = Home::new();
+    let w = home.create(&[]);
+    for paste in [true, false] {
+        let recorded = home.path().join(format!("recorded-{paste}"));
+        let tmux = Tmux::start(80, 24, &recorder(paste, &recorded.to_string_lossy()));
+        eventually("the program is ready", 20, || tmux.screen(&[]).contains("ready-2"));
+        assert!(tmux.run(&["set-buffer", TEXT]).status.success());
+        assert!(tmux.run(if paste { &["paste-buffer", "-p"] } else { &["paste-buffer", "-r"] }).status.success());
+        let expected = || std::fs::read(&recorded).unwrap_or_default();
+        let length = TEXT.len() + if paste { 12 } else { 0 };
+        eventually("tmux has pasted it", 20, || expected().len() == length);
+
+        let shell = home.pyro(&["workspace", "shell", "open", &w, "--command", &recorder(paste, "seen"), "--id-only"]).ok().text();
+        wait(&home, &w, &shell, 0, "ready-2");
+        let written = home.pyro(&["workspace", "shell", "write", &w, &shell, "--input", TEXT, "--no-newline", "--json"]).ok().json();
+        assert_eq!(written["pasted"], paste, "{written}");
+        eventually("the guest's program has got it", 20, || home.sh(&w, "wc -c <seen") == length.to_string());
+        assert_eq!(home.exec(&w, &["cat", "seen"]).ok().stdout, expected(), "{paste}");
+        // Keys are keys, whoever has asked for what.
+        for keys in ["q", ":wq\r", "\u{3}", "i\ta\nb\u{1b}", "\u{1b}[201~\t\n", "ls /e\t"] {
+            let before: usize = home.sh(&w, "wc -c <seen").parse().expect("a number");
+            let written = home.pyro(&["workspace", "shell", "write", &w, &shell, "--input", keys, "--no-newline", "--json"]).ok().json();
+            assert_eq!((&written["pasted"], &written["bytes_written"]), (&false.into(), &keys.len().into()), "{keys:?}");
+            eventually("the keys have come", 20, || home.sh(&w, "wc -c <seen") == (before + keys.len()).to_string());
+            assert_eq!(home.exec(&w, &["tail", "-c", &keys.len().to_string(), "seen"]).ok().stdout, keys.as_bytes(), "{keys:?}");
+        }
+        let _ = home.pyro(&["workspace", "shell", "close", &w, &shell]).ok();
+    }
+    let _ = home.pyro(&["workspace", "delete", &w, "--force"]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_line_editor_takes_tabs_and_newlines_of_a_text_as_text() {
+    let home = Home::new();
+    let w = home.create(&[]);
+    // Nobody waits for the first prompt: what is written before it is not pressed, either.
+    let shell = home.pyro(&["workspace", "shell", "open", &w, "--id-only"]).ok().text();
+    let makefile = "cat >Makefile <<'END'\nall:\n\techo one\n\techo two!\nEND";
+    let _ = write_shell(&home, &w, &shell, makefile);
+    eventually("the file is there", 30, || home.exec(&w, &["cat", "Makefile"]).text() == "all:\n\techo one\n\techo two!");
+    // A program that has not asked gets the bytes as they are, also at once behind the line that starts it.
+    let _ = write_shell(&home, &w, &shell, "cat >typed");
+    let _ = write_shell(&home, &w, &shell, "a\tb\nc\td");
+    let _ = home.pyro(&["workspace", "shell", "write", &w, &shell, "--input", "\u{4}", "--no-newline"]).ok();
+    eventually("the other file is there", 30, || home.exec(&w, &["cat", "typed"]).text() == "a\tb\nc\td");
+    // The Tab key completes.
+    let from = write_shell(&home, &w, &shell, "");
+    let _ = home.pyro(&["workspace", "shell", "write", &w, &shell, "--input", "cat Makef\t", "--no-newline"]).ok();
+    wait(&home, &w, &shell, from, "cat Makefile");
+    let _ = type_line(&home, &w, &shell, "");
+    // A copy knows what its programs have asked for.
+    let answer = home.pyro(&["workspace", "fork", &w, "--json"]).ok().json();
+    let fork = answer["forks"][0]["workspace_id"].as_str().expect("an id").to_owned();
+    let written =
+        home.pyro(&["workspace", "shell", "write", &fork, &shell, "--input", "cat >copy <<'END'\n\tx\nEND", "--json"]).ok().json();
+    assert_eq!(written["pasted"], true, "{written}");
+    eventually("the copy's file is there", 30, || home.exec(&fork, &["cat", "copy"]).stdout == b"\tx\n");
+    for workspace in [&w, &fork] {
+        let _ = home.pyro(&["workspace", "delete", workspace, "--force"]).ok();
+    }
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_line_that_the_terminal_would_cut_is_refused() {
+    let home = Home::new();
+    let w = home.create(&[]);
+    let (shell, _) = open_shell(&home, &w, &[]);
+    let write = |input: &str, more: &[&str]| home.pyro(&[&["workspace", "shell", "write", &w, &shell, "--input", input], more].concat());
+    // A line editor has no such limit.
+    let _ = write(&format!("echo {} | wc -c", "x".repeat(6000)), &[]).ok();
+    wait(&home, &w, &shell, 0, "6001");
+    let from = write_shell(&home, &w, &shell, "cat >lines");
+    let refused = write(&"y".repeat(4096), &[]);
+    assert!(refused.code == 76 && refused.stderr.contains("a line can hold 4095 bytes; this one has 4096"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("pyro workspace file write {w} ")), "{}", refused.stderr);
+    let _ = write(&format!("{}\n{}", "a".repeat(4095), "b".repeat(4095)), &[]).ok();
+    // In pieces, too.
+    let _ = write(&"c".repeat(3000), &["--no-newline"]).ok();
+    assert_eq!(write(&"c".repeat(1096), &[]).code, 76);
+    let _ = write(&"c".repeat(1095), &[]).ok();
+    let _ = write("\u{4}", &["--no-newline"]).ok();
+    eventually("all lines are there", 30, || home.sh(&w, "wc -c <lines; tr -d '\n' <lines | wc -c") == "12288\n12285");
+    let _ = read_shell(&home, &w, &shell, from, &["--wait-for-idle-ms", "10000"]);
+    let _ = home.pyro(&["workspace", "delete", &w, "--force"]).ok();
+    home.assert_nothing_left();
+}
+
+#[test]
+fn an_exclamation_mark_is_a_character_in_shells_of_models_and_recalls_history_in_those_of_people() {
+    let home = Home::new();
+    let w = home.create(&[]);
+    let (of_people, _) = open_shell(&home, &w, &[]);
+    assert!(type_line(&home, &w, &of_people, "echo \"one!two\"").contains("event not found"));
+    let (plain, _) = open_shell(&home, &w, &["--no-history-expansion"]);
+    let seen = type_line(&home, &w, &plain, "echo \"one!two\"");
+    assert!(seen.contains("\none!two") && !seen.contains("not found"), "{seen}");
+    let client = McpClient::connect(&home, &["--no-project-source"]);
+    let opened = client.call("shell_open", json!({ "workspace": w }));
+    let shell = opened["shell_id"].as_str().expect("an id");
+    let first = read_shell(&home, &w, shell, 0, &["--plain", "--wait-for-idle-ms", "5000"]);
+    assert!(!first["output"].as_str().expect("text").contains("+H"), "nothing shows how: {first}");
+    let _ = client.call("shell_write", json!({ "workspace": w, "shell_id": shell, "input": "echo \"one!two\"" }));
+    wait(&home, &w, shell, 0, "\none!two");
+    assert!(client.close().success());
     let _ = home.pyro(&["workspace", "delete", &w, "--force"]).ok();
     home.assert_nothing_left();
 }

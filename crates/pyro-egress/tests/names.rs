@@ -62,7 +62,7 @@ fn what_a_client_has_built_in_as_its_resolver_is_ours() {
     let (server, _) = resolver(answering(|name| vec![address(name, OUTSIDE)]));
     let (world, mut guest) = world(kit::world::policy(&["api.example"]), vec![server]);
     assert_eq!(addresses(&guest.ask(Ipv4Addr::new(8, 8, 8, 8), &question("api.example", A_TYPE))), [OUTSIDE]);
-    assert_eq!(rcode(&guest.ask(Ipv4Addr::new(8, 8, 8, 8), &question("evil.test", A_TYPE))), Rcode::REFUSED);
+    assert_eq!(rcode(&guest.ask(Ipv4Addr::new(8, 8, 8, 8), &question("evil.test", A_TYPE))), Rcode::NXDOMAIN);
     // An inner one is no resolver to the guest.
     guest.send_datagram(900, SocketAddrV4::new(Ipv4Addr::new(10, 255, 255, 53), 53), &question("api.example", A_TYPE));
     assert_eq!(guest.expect_unreachable(Ipv4Addr::new(10, 255, 255, 53)), 13);
@@ -82,6 +82,47 @@ fn ipv6_is_answered_empty_at_once_and_asked_of_nobody() {
 }
 
 #[test]
+fn ipv6_shares_the_fate_of_the_question_beside_it() {
+    // A name that fails, one that does not exist, one that leads inside, and one that is answered, each after a moment.
+    let (server, questions) = resolver(|asked_now| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let name = asked(asked_now).0;
+        let records = if name == "inner.test" { vec![address(&name, Ipv4Addr::LOCALHOST)] } else { vec![address(&name, OUTSIDE)] };
+        let mut reply = reply(asked_now, &records);
+        reply[3] |= match name.as_str() {
+            "fails.test" => 2,
+            "none.test" => 3,
+            _ => 0,
+        };
+        vec![reply]
+    });
+    let (_world, mut guest) = world(kit::world::policy(&[]), vec![server]);
+    let gateway = SocketAddrV4::new(guest.gateway, 53);
+    for (port, name, expected) in [
+        (2000, "fails.test", Rcode::SERVFAIL),
+        (2002, "none.test", Rcode::NXDOMAIN),
+        (2004, "inner.test", Rcode::NXDOMAIN),
+        (2006, "good.test", Rcode::NOERROR),
+    ] {
+        guest.send_datagram(port, gateway, &question(name, A_TYPE));
+        guest.send_datagram(port + 1, gateway, &question(name, AAAA_TYPE));
+        assert_eq!(rcode(&guest.expect_datagram(gateway, port + 1)), expected, "{name}");
+        assert_eq!(rcode(&guest.expect_datagram(gateway, port)), expected, "{name}");
+        assert_eq!(rcode(&ask(&mut guest, name, AAAA_TYPE)), expected, "{name}, one after the other");
+    }
+    assert_eq!(questions.try_iter().collect::<Vec<_>>(), ["fails.test", "none.test", "inner.test", "good.test"]);
+}
+
+#[test]
+fn refusal_is_kept_by_no_cache() {
+    let (server, _) = resolver(answering(|_| panic!("asked")));
+    let (_world, mut guest) = world(kit::world::policy(&["api.example"]), vec![server]);
+    let answer = ask(&mut guest, "evil.test", A_TYPE);
+    // Counts of answers, authorities and additional records: without an SOA record there is no time to keep it for.
+    assert_eq!((rcode(&answer), &answer[6..12]), (Rcode::NXDOMAIN, &[0; 6][..]));
+}
+
+#[test]
 fn questions_for_unlisted_names_never_leave() {
     let (server, questions) = resolver(answering(|name| vec![address(name, OUTSIDE)]));
     let (world, mut guest) = world(kit::world::policy(&["api.example", "*.example.org"]), vec![server]);
@@ -89,7 +130,7 @@ fn questions_for_unlisted_names_never_leave() {
     let tunnel = format!("{}.{}.evil.test", "a".repeat(63), "b".repeat(63));
     for name in ["evil.test", tunnel.as_str(), "api.example.evil.test", "sub.api.example", "example.org"] {
         for kind in [A_TYPE, TXT_TYPE, AAAA_TYPE] {
-            assert_eq!(rcode(&ask(&mut guest, name, kind)), Rcode::REFUSED, "{name}");
+            assert_eq!(rcode(&ask(&mut guest, name, kind)), Rcode::NXDOMAIN, "{name}");
         }
     }
     assert!(start.elapsed() < AT_ONCE);
@@ -115,7 +156,7 @@ fn random_names_below_a_wildcard_run_dry() {
     assert!((10..=30).contains(&refused), "{refused}");
     assert_eq!(questions.try_iter().count() as u32, NEW_NAMES_BURST + 30 - refused);
     let long = format!("{}.{}.example.org", "a".repeat(63), "b".repeat(63));
-    assert_eq!(rcode(&ask(&mut guest, &long, A_TYPE)), Rcode::REFUSED);
+    assert_eq!(rcode(&ask(&mut guest, &long, A_TYPE)), Rcode::NXDOMAIN);
 }
 
 #[test]
@@ -127,11 +168,11 @@ fn rebinding_is_stripped() {
         _ => inner.iter().map(|inner| address(name, *inner)).collect(),
     }));
     let (world, mut guest) = world(kit::world::policy(&[]), vec![server]);
-    assert_eq!(rcode(&ask(&mut guest, "inner.test", A_TYPE)), Rcode::REFUSED);
+    assert_eq!(rcode(&ask(&mut guest, "inner.test", A_TYPE)), Rcode::NXDOMAIN);
     let QuestionOutcome::Answered { stripped: Some((stripped, refusal)), .. } = outcome(&world) else { panic!("nothing stripped") };
     assert_eq!((stripped, refusal.suggestion.unwrap().to_string().as_str()), (Ipv4Addr::LOCALHOST, "127.0.0.1"));
     assert_eq!(addresses(&ask(&mut guest, "mixed.test", A_TYPE)), [OUTSIDE]);
-    assert_eq!(rcode(&ask(&mut guest, "chain.test", A_TYPE)), Rcode::REFUSED);
+    assert_eq!(rcode(&ask(&mut guest, "chain.test", A_TYPE)), Rcode::NXDOMAIN);
     assert_eq!(world.counters().learnt_pairs, 1);
 }
 
@@ -140,7 +181,7 @@ fn alias_chains_are_judged_by_the_name_asked_for() {
     let (server, _) = resolver(answering(|name| vec![alias(name, "edge.cdn.test"), address("edge.cdn.test", OUTSIDE)]));
     let (_world, mut guest) = world(kit::world::policy(&["www.example"]), vec![server]);
     assert_eq!(addresses(&ask(&mut guest, "www.example", A_TYPE)), [OUTSIDE]);
-    assert_eq!(rcode(&ask(&mut guest, "edge.cdn.test", A_TYPE)), Rcode::REFUSED);
+    assert_eq!(rcode(&ask(&mut guest, "edge.cdn.test", A_TYPE)), Rcode::NXDOMAIN);
 }
 
 #[test]
@@ -214,7 +255,7 @@ fn long_answers_are_fetched_and_given_by_stream() {
     };
     assert_eq!(addresses(&ask_by_stream("many.example")).len(), 60);
     // The same rules on the same connection.
-    assert_eq!(rcode(&ask_by_stream("evil.test")), Rcode::REFUSED);
+    assert_eq!(rcode(&ask_by_stream("evil.test")), Rcode::NXDOMAIN);
     let elsewhere = guest.connect(SocketAddrV4::new(Ipv4Addr::new(8, 8, 8, 8), 53)).unwrap();
     guest.send(elsewhere, &[0xff, 0xff, 1]).unwrap();
     assert!(guest.receive_to_end(elsewhere).is_err() || guest.tcp(elsewhere).recv_queue() == 0, "no question is that long");

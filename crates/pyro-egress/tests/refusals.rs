@@ -324,7 +324,7 @@ fn denied_names_are_refused_where_they_show() {
         let heard = listening(at(OUTSIDE, 80));
         let (_world, mut guest) = world(Policy::new(Vec::new(), rules(&["*.ads.test"]), []));
         let gateway = guest.gateway;
-        assert_eq!(kit::names::rcode(&guest.ask(gateway, &question("x.ads.test", A_TYPE))), domain::base::iana::Rcode::REFUSED);
+        assert_eq!(kit::names::rcode(&guest.ask(gateway, &question("x.ads.test", A_TYPE))), domain::base::iana::Rcode::NXDOMAIN);
         let answer = get(&mut guest, at(OUTSIDE, 80), "x.ads.test");
         assert!(answer.contains("the deny rule `*.ads.test` covers it.\nNo allow rule changes this.\n"), "{answer}");
         assert!(heard.recv_timeout(DEADLINE).unwrap().is_empty());

@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::log;
 use crate::mounts::{self, CHANGES, DISK, Disks, MountError, NEW_ROOT};
 use crate::workspace::{Leftovers, Workspace};
-use crate::{certificates, network};
+use crate::{certificates, git, network};
 
 /// Least bytes of entropy accepted: what the kernel's pool holds twice over.
 const ENTROPY_MIN_BYTES: usize = 64;
@@ -156,6 +156,7 @@ impl<'a> Attachment<'a> {
         self.name_files("");
         self.name_resolver("");
         self.trust();
+        git::trust_repositories(Path::new("/"));
         workspace.tidy(leftovers);
         Ok(Mounted { changes, workspace })
     }

@@ -4,13 +4,12 @@
 //! the old one, which a mount would forbid, and takes what lies in its folder of local authorities into it.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pyro_proto::pem::{CERTIFICATE_BEGIN, certificates};
 
-use crate::log;
+use crate::{log, root_file};
 
 /// Where `update-ca-certificates` looks for local authorities; one certificate per file.
 const LOCAL_FOLDER: &str = "usr/local/share/ca-certificates";
@@ -46,7 +45,7 @@ fn write_local(folder: &Path, certificates: &[&str]) -> io::Result<()> {
             continue;
         }
         fs::create_dir_all(folder)?;
-        replace(&path, &[certificate, "\n"])?;
+        root_file::replace(&path, &[certificate.as_bytes(), b"\n"])?;
         known.push(path);
     }
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
@@ -83,21 +82,12 @@ fn write_bundle(path: &Path, certificates: &[&str], base: &str) -> io::Result<()
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    replace(path, &[&new])
+    root_file::replace(path, &[new.as_bytes()])
 }
 
-/// Reads a file that a workspace may have put anything in the place of: what is no file, and what is too long, is an error.
 fn read(path: &Path) -> io::Result<String> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
-    }
-    let mut text = String::new();
-    if file.take(BUNDLE_MAX_BYTES + 1).read_to_string(&mut text)? as u64 > BUNDLE_MAX_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(text)
+    let bytes = root_file::read(path, BUNDLE_MAX_BYTES)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 fn without_ours(bundle: &str) -> String {
@@ -108,18 +98,6 @@ fn without_ours(bundle: &str) -> String {
         }
         _ => bundle.to_owned(),
     }
-}
-
-/// Writes a file anew, aside and renamed: a link in its place is replaced, not followed.
-fn replace(path: &Path, parts: &[&str]) -> io::Result<()> {
-    let aside = path.with_extension("pyro-new");
-    // What a killed call left, or something that lies in wait there.
-    let _ = fs::remove_file(&aside);
-    let mut file = fs::File::create_new(&aside)?;
-    for part in parts {
-        file.write_all(part.as_bytes())?;
-    }
-    fs::rename(aside, path)
 }
 
 #[cfg(test)]

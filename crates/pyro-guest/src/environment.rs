@@ -30,7 +30,7 @@ enum Program {
     /// The first argument.
     Given(Vec<CString>),
     /// The user's shell as login(1) runs it: interactive, or for one line.
-    LoginShell(Option<CString>),
+    LoginShell { line: Option<CString>, history_expansion: bool },
 }
 
 impl Words {
@@ -59,7 +59,11 @@ impl Words {
             ));
         }
         let mut arguments = start.argv.iter().map(|word| zero_free(word.to_vec(), "an argument")).collect::<Result<Vec<_>, _>>()?;
-        let program = if start.login { Program::LoginShell(arguments.pop()) } else { Program::Given(arguments) };
+        let program = if start.login {
+            Program::LoginShell { line: arguments.pop(), history_expansion: !start.no_history_expansion }
+        } else {
+            Program::Given(arguments)
+        };
         let mut added: Vec<(String, CString)> = Vec::with_capacity(start.env.len());
         for variable in &start.env {
             if variable.name.is_empty() || variable.name.contains('=') {
@@ -105,12 +109,14 @@ impl Words {
     pub(crate) fn arguments(&self, user: &User) -> Vec<CString> {
         match &self.program {
             Program::Given(arguments) => arguments.clone(),
-            Program::LoginShell(line) => {
+            Program::LoginShell { line, history_expansion } => {
                 let shell = login_shell(user);
                 let name = shell.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
                 // The dash is what makes a login shell of it.
+                // Of the shells that expand `!word` bash is the one that guests have. One that runs a line does not.
+                let off = (name == b"bash" && !history_expansion && line.is_none()).then(|| c"+H".to_owned());
                 let name = CString::new([b"-", name].concat()).expect("a part of it has no zero byte either");
-                [Some(name), line.as_ref().map(|_| c"-c".to_owned()), line.clone()].into_iter().flatten().collect()
+                [Some(name), off, line.as_ref().map(|_| c"-c".to_owned()), line.clone()].into_iter().flatten().collect()
             }
         }
     }
@@ -119,7 +125,7 @@ impl Words {
     pub(crate) fn program(&self, user: &User) -> String {
         match &self.program {
             Program::Given(arguments) => arguments.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default(),
-            Program::LoginShell(_) => login_shell(user).to_string_lossy().into_owned(),
+            Program::LoginShell { .. } => login_shell(user).to_string_lossy().into_owned(),
         }
     }
 
@@ -127,7 +133,7 @@ impl Words {
     pub(crate) fn candidates(&self, user: &User) -> Vec<CString> {
         let program = match &self.program {
             Program::Given(arguments) => arguments.first().cloned().unwrap_or_default(),
-            Program::LoginShell(_) => login_shell(user),
+            Program::LoginShell { .. } => login_shell(user),
         };
         if program.as_bytes().contains(&b'/') || program.is_empty() {
             return vec![program];
@@ -197,6 +203,18 @@ mod tests {
         check("ann:x:1:2::/home/ann:/bin/bash\n", &["a; b"], "/bin/bash", &["-bash", "-c", "a; b"]);
         check("ann:x:1:2::/home/ann:\n", &[], "/bin/sh", &["-sh"]);
         check("ann:x:1:2::/home/ann:bash\n", &[], "/bin/sh", &["-sh"]);
+    }
+
+    #[test]
+    fn bash_is_run_without_history_expansion_when_asked_to() {
+        let check = |shell: &str, argv: &[&str], expected: &[&str]| {
+            let user = User::find(&format!("ann:x:1:2::/home/ann:{shell}\n"), "ann").expect("ann is there");
+            let words = Words::parse(&ExecStart { login: true, no_history_expansion: true, ..start(argv, &[]) }).expect("valid");
+            assert_eq!(text(&words.arguments(&user)), expected);
+        };
+        check("/bin/bash", &[], &["-bash", "+H"]);
+        check("/bin/bash", &["a; b"], &["-bash", "-c", "a; b"]);
+        check("/bin/sh", &[], &["-sh"]);
     }
 
     #[test]

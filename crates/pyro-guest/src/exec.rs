@@ -52,6 +52,8 @@ pub(crate) struct Executor {
     directory: CString,
     /// Where control groups are made; None where there are none.
     groups: Option<PathBuf>,
+    /// Whether users without an entry get homes: a test's agent shares its root with whoever runs the test.
+    makes_homes: bool,
 }
 
 impl Executor {
@@ -59,12 +61,17 @@ impl Executor {
     pub(crate) fn new(reaper: Reaper, directory: CString) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
-        Ok(Self { reaper, commands: Commands::default(), null: Arc::new(null), root: None, directory, groups: None })
+        Ok(Self { reaper, commands: Commands::default(), null: Arc::new(null), root: None, directory, groups: None, makes_homes: false })
     }
 
     /// Lets it make control groups in the hierarchy mounted at `groups`.
     pub(crate) fn with_groups(self, groups: PathBuf) -> Self {
         Self { groups: Some(groups), ..self }
+    }
+
+    /// Lets it make homes for users that have none.
+    pub(crate) fn with_homes(self) -> Self {
+        Self { makes_homes: true, ..self }
     }
 
     /// Makes an executor whose commands see `root` as their root and start in it.
@@ -122,7 +129,11 @@ impl Executor {
         let wanted = if start.user.is_empty() { "root" } else { &start.user };
         let passwd = self.read("etc/passwd");
         let user = User::find(&passwd, wanted).or_else(|| (wanted == "root").then(|| User::find("", "0")).flatten());
-        let user = user.ok_or_else(|| Refused::new(SpawnFailure::User, format!("the guest has no user `{wanted}`")))?;
+        let mut user = user.ok_or_else(|| Refused::new(SpawnFailure::User, format!("the guest has no user `{wanted}`")))?;
+        if !user.is_listed && (!self.makes_homes || self.make_home(&user).is_err()) {
+            // A root that cannot be written to: it has what a container would give it.
+            user.home = "/".to_owned();
+        }
         // The agent is root without groups already, so the usual command saves three system calls.
         let identity = (!start.user.is_empty() && start.user != "root").then(|| user.identity(&self.read("etc/group")));
 
@@ -169,6 +180,21 @@ impl Executor {
         Ok(Process { target: Target::new(leader, terminal, group), ended, streams })
     }
 
+    /// Makes the home of a user that has no entry, unless something is there.
+    fn make_home(&self, user: &User) -> io::Result<()> {
+        let path = self.path(user.home.trim_start_matches('/'));
+        match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path) {
+            Ok(()) => std::os::unix::fs::lchown(&path, Some(user.uid), Some(user.gid)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the path of a file of the commands' root.
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(self.root.as_ref().map_or("/", |root| root.to_str().unwrap_or("/"))).join(name)
+    }
+
     fn group(&self, id: u64) -> Result<Group, Refused> {
         let groups = self.groups.as_ref().ok_or_else(|| Refused::group(&"the agent is not running in a machine"))?;
         Group::make(groups, id).map_err(|error| Refused::group(&error))
@@ -179,10 +205,9 @@ impl Executor {
     pub(crate) fn read(&self, name: &str) -> String {
         /// Far above any real user database.
         const MAX_BYTES: u64 = 4 << 20;
-        let root = self.root.as_ref().map_or("/", |root| root.to_str().unwrap_or("/"));
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let file = std::os::unix::fs::OpenOptionsExt::custom_flags(std::fs::OpenOptions::new().read(true), nonblocking)
-            .open(PathBuf::from(root).join(name))
+            .open(self.path(name))
             .and_then(|file| Ok((file.metadata()?.is_file(), file)));
         let mut bytes = Vec::new();
         if let Ok((true, file)) = file {

@@ -10,11 +10,14 @@ pub(crate) struct User {
     pub(crate) gid: u32,
     pub(crate) home: String,
     pub(crate) shell: String,
+    /// Whether it has an entry. One without has a home that may have to be made.
+    pub(crate) is_listed: bool,
 }
 
 impl User {
     /// Finds a user by name, or by number when no name matches. A number without an entry is a user all the same, as it is for a
-    /// container: its group has the same number and it has no home.
+    /// container: its group has the same number. A container gives it `/` for a home, where nothing can be written and package managers
+    /// fail; here it is `/home/NUMBER`.
     pub(crate) fn find(passwd: &str, wanted: &str) -> Option<Self> {
         let number = wanted.parse::<u32>().ok();
         passwd
@@ -32,13 +35,13 @@ impl User {
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1)?;
         let shell = fields.next().unwrap_or_default();
-        Some(Self { name, uid, gid, home: or(home, "/"), shell: or(shell, "/bin/sh") })
+        Some(Self { name, uid, gid, home: or(home, "/"), shell: or(shell, "/bin/sh"), is_listed: true })
     }
 
     fn nameless(number: u32) -> Self {
-        let home = if number == 0 { "/root" } else { "/" };
+        let home = if number == 0 { "/root".to_owned() } else { format!("/home/{number}") };
         let name = if number == 0 { "root".to_owned() } else { number.to_string() };
-        Self { name, uid: number, gid: number, home: home.to_owned(), shell: "/bin/sh".to_owned() }
+        Self { name, uid: number, gid: number, home, shell: "/bin/sh".to_owned(), is_listed: number == 0 }
     }
 
     /// Returns the numbers to run as, with the supplementary groups `group` lists.
@@ -76,7 +79,7 @@ mod tests {
         check("ann", Some(("ann", 1000, 1001, "/home/ann")));
         check("1000", Some(("ann", 1000, 1001, "/home/ann")));
         check("1002", Some(("1002", 5, 5, "/five")));
-        check("4711", Some(("4711", 4711, 4711, "/")));
+        check("4711", Some(("4711", 4711, 4711, "/home/4711")));
         check("0", Some(("root", 0, 0, "/root")));
         check("nobody", None);
         check("4294967295", None);

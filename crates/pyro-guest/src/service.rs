@@ -58,7 +58,7 @@ struct Inner {
 impl Agent {
     /// Makes the agent of a machine that has just booted.
     pub(crate) fn booted(reaper: Reaper, disks: Disks) -> io::Result<Self> {
-        let executor = Executor::new(reaper, c"/workspace".to_owned())?.with_groups(GROUPS.into());
+        let executor = Executor::new(reaper, c"/workspace".to_owned())?.with_groups(GROUPS.into()).with_homes();
         Ok(Self::new(Stage::Booted, executor, Some(disks)))
     }
 

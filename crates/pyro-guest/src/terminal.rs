@@ -25,11 +25,12 @@ use rustix::fs::Uid;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcgetpgrp, tcsetattr, tcsetwinsize};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, Winsize, tcgetattr, tcgetpgrp, tcsetattr, tcsetwinsize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::commands::message;
+use crate::paste_mode::PasteMode;
 use crate::pipes::FIRST_READ_BYTES;
 use crate::prompt;
 use crate::timer::sleep_until;
@@ -54,6 +55,8 @@ pub(crate) struct Terminal {
     /// Number of the slave's device.
     device: u64,
     input: Mutex<Input>,
+    /// What the output so far has asked for.
+    paste_mode: Mutex<PasteMode>,
     /// Told when input, a signal or a new size has gone to the terminal.
     moved: Notify,
 }
@@ -102,7 +105,7 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&master, true)?;
         let device = rustix::fs::fstat(&slave)?.st_rdev;
         let master = AsyncFd::new(master)?;
-        Ok(Arc::new(Self { master, slave, device, input: Mutex::default(), moved: Notify::new() }))
+        Ok(Arc::new(Self { master, slave, device, input: Mutex::default(), paste_mode: Mutex::default(), moved: Notify::new() }))
     }
 
     /// Returns the end a command gets for its streams.
@@ -183,7 +186,11 @@ impl Terminal {
             && self.is_read()
             && prompt::awaits_input(leader, self.device);
         let program = foreground.is_some_and(|group| group != leader);
-        Look { state: TerminalState { program, prompt, input_bytes: input.written + input.dropped_counted }, settles }
+        let bracketed_paste = self.paste_mode().is_on();
+        // Fails only for what is no terminal.
+        let canonical = tcgetattr(&self.slave).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON));
+        let input_bytes = input.written + input.dropped_counted;
+        Look { state: TerminalState { program, prompt, input_bytes, bracketed_paste, canonical }, settles }
     }
 
     /// Whether everything written has been read. Half a line that waits for its end counts as read, as nobody can.
@@ -209,7 +216,13 @@ impl Terminal {
                 Ok(_) | Err(_) => break,
             }
         }
+        self.paste_mode().show(&buffer);
         (!buffer.is_empty()).then_some(buffer)
+    }
+
+    fn paste_mode(&self) -> MutexGuard<'_, PasteMode> {
+        // A sequence cut in the middle is the worst that whoever panicked while holding it has left.
+        self.paste_mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn input(&self) -> MutexGuard<'_, Input> {

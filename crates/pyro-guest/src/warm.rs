@@ -71,7 +71,7 @@ async fn rehearse(workspace: Option<&Workspace>) {
             log::line(&format!("cannot rehearse a change: {}", status.message()));
         }
     }
-    let range = FileRange { path: PATH.into(), offset: 0, max_bytes: 1 };
+    let range = FileRange { path: PATH.into(), offset: 0, max_bytes: 1, follow: true };
     if let Ok(mut answers) = workspace.read(ReadFilesRequest { ranges: vec![range] }) {
         while answers.recv().await.is_some() {}
     }

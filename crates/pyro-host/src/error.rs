@@ -136,6 +136,14 @@ pub(crate) enum HostError {
         /// Why.
         problem: String,
     },
+    /// A line is longer than a terminal keeps.
+    #[error("the program reads its terminal line by line, and a line can hold {maximum} bytes; this one has {bytes}")]
+    LineTooLong {
+        /// Bytes of the line.
+        bytes: usize,
+        /// How many are kept.
+        maximum: usize,
+    },
     /// There are as many as there may be.
     #[error("the workspace has {maximum} {what} already")]
     TooMany {
@@ -205,7 +213,7 @@ impl HostError {
             Self::Protocol { .. } | Self::Stale { .. } => ErrorKind::Incompatible,
             Self::WrongState { .. } | Self::LayerInUse { .. } => ErrorKind::WrongState,
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
-            Self::TooMany { .. } => ErrorKind::LimitExceeded,
+            Self::TooMany { .. } | Self::LineTooLong { .. } => ErrorKind::LimitExceeded,
             Self::PortTaken { .. } => ErrorKind::Conflict,
             Self::PortForbidden { .. } => ErrorKind::PermissionDenied,
             Self::PortNotPublished { .. } | Self::NoSecret { .. } => ErrorKind::NotFound,

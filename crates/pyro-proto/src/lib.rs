@@ -1,4 +1,5 @@
-//! Wire formats of Pyro: the `.proto` files, their generated types and the rules of the guest channel.
+//! Wire formats of Pyro: the `.proto` files, their generated types, the rules of the guest channel, and how a path of a workspace is
+//! followed, which agent and host must agree on.
 //!
 //! This crate does no I/O. It is compiled into the guest agent, so its dependencies are an allow-list: `bytes`, `prost`, `tonic`
 //! (codegen and transport only) and `thiserror`.
@@ -6,6 +7,7 @@
 pub mod channel;
 pub mod error;
 pub mod limits;
+pub mod links;
 pub mod pem;
 pub mod process;
 

@@ -13,7 +13,9 @@ use crate::{
     contract::{ArtifactType, DiskExport, DiskExportAnswer, DiskList, DiskRead, FileEntry, FileListAnswer, FileReadAnswer},
     disk_view::{self, View, Wanted},
     error::{Cause, Error, Problem, Result},
-    files::{Found, file_answer},
+    files::{Found, file_answer, led_to},
+    follow::follow,
+    guest_files::SPECIAL,
     page::{self, CHARACTER_BYTES, HEAD_BYTES, Page},
     system::allocated_bytes,
     text::WorkspaceReference,
@@ -67,7 +69,7 @@ impl Pyro {
         let workspace = self.stopped(&request.workspace).await?;
         let (path, offset, max) = (request.path.clone(), request.offset, request.max_bytes.get());
         let read = move |view: View| {
-            let Some(found) = view.now.status(path.as_bytes())? else { return Err(Problem::Missing { path: path.text() }.into()) };
+            let found = follow(&view.now, &path)?;
             if found.kind != EntryKind::File {
                 return Ok((found, Vec::new(), Page::Binary));
             }
@@ -81,9 +83,10 @@ impl Pyro {
             Ok((found, head, page))
         };
         let (found, head, page) = workspace.view("read the disk of", Wanted::Now, read).await?;
-        let link_target = found.link_target.as_deref().unwrap_or_default();
         let (artifact_type, size_bytes) = (artifact_type(found.kind), found.size_bytes);
-        file_answer(&workspace, &request.path, Found { artifact_type, size_bytes, link_target, head: &head, page })
+        let link_target = led_to(&request.path, &found.path);
+        file_answer(&workspace, &request.path, Found { artifact_type, size_bytes, special: SPECIAL, link_target, head: &head, page })
+            .map_err(|error| error.at(&request.path))
     }
 
     /// Writes the disk of a stopped workspace to a file.

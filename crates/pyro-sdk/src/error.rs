@@ -8,7 +8,10 @@ use pyro_proto::error::{ErrorKind, Failure};
 use pyro_store::{IdError, StoreError};
 use pyro_tree::PatchError;
 
-use crate::{endpoint::UrlError, guest_files::CalledOff, limits::LimitError, running::Running, workspace_path::WorkspacePathError};
+use crate::{
+    endpoint::UrlError, guest_files::CalledOff, limits::LimitError, running::Running, text::WorkspacePath,
+    workspace_path::WorkspacePathError,
+};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,6 +24,8 @@ pub struct Error {
     problem: Box<Problem>,
     /// What the user called the workspace, for hints that name a command to type.
     workspace: Option<String>,
+    /// The path in it that was asked for, quoted for a shell.
+    path: Option<String>,
     /// Whether that workspace is gone with the failure, so that no command on it is worth typing.
     gone: bool,
 }
@@ -45,8 +50,8 @@ pub(crate) enum Problem {
     CommandTooLong { what: &'static str, count: usize, maximum: usize },
     #[error("a command is empty, or one of its arguments holds a zero byte")]
     CommandMalformed,
-    #[error("the request for `{operation}` does not have the form its schema describes")]
-    Request { operation: &'static str, source: serde_json::Error },
+    #[error("{}", request_text(operation, field.as_deref()))]
+    Request { operation: &'static str, field: Option<String>, source: serde_json::Error },
     #[error("there is no operation `{name}`")]
     UnknownOperation { name: String },
     #[error("neither `PYRO_HOME` nor `HOME` says where Pyro's files are")]
@@ -97,6 +102,10 @@ pub(crate) enum Problem {
     NoSuchSecret { name: String },
     #[error("the secret `{name}` has no value")]
     SecretNotSaid { name: String },
+    #[error("the secret `{name}` is too short: its value must have at least {} bytes", pyro_secret::VALUE_BYTES_MIN)]
+    SecretTooShort { name: String },
+    #[error("workspace `{workspace}` has no secret `{name}`")]
+    SecretUnknown { workspace: String, name: String, known: Vec<String> },
     #[error("the secret `{name}` cannot be used: {reason}")]
     SecretUnusable { name: String, reason: String },
     #[error("workspace `{workspace}` runs already, with the secrets it has")]
@@ -163,6 +172,12 @@ pub(crate) enum Problem {
     Interrupted { outcome: &'static str },
     #[error("there is no `{path}` in the workspace")]
     Missing { path: String },
+    #[error("`{path}` leads out of the workspace: `{link}` is a link to `{target}`")]
+    LinkOutside { path: String, link: String, target: String },
+    #[error("`{path}` cannot be followed: too many levels of symbolic links")]
+    LinkLoop { path: String },
+    #[error("`{path}` is a link to `{target}`, which does not exist")]
+    LinkDangling { path: String, target: String },
     #[error("`{path}` is {what}")]
     NotAFile { path: String, what: &'static str },
     #[error("`{path}` has {bytes} bytes, and at most {maximum} are accepted here")]
@@ -171,7 +186,7 @@ pub(crate) enum Problem {
     NothingToReplace,
     #[error("{}", mismatch_text(path, *count))]
     ReplaceMismatch { path: String, count: usize },
-    #[error("the pattern is no regular expression")]
+    #[error("the pattern is not a valid regular expression")]
     Pattern { source: Cause },
     #[error("workspace `{workspace}` is {state}, not stopped")]
     NotStopped { workspace: String, state: &'static str },
@@ -262,7 +277,12 @@ impl Error {
             Problem::Manifest(error) => error.kind(),
             Problem::Seed { kind, .. } | Problem::Source { kind, .. } => *kind,
             Problem::TreePath(_) | Problem::CalledOff(_) => ErrorKind::MachineFailed,
-            Problem::Missing { .. } | Problem::ReplaceMismatch { count: 0, .. } | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
+            Problem::LinkOutside { .. } => ErrorKind::PermissionDenied,
+            Problem::LinkLoop { .. } => ErrorKind::Conflict,
+            Problem::Missing { .. }
+            | Problem::LinkDangling { .. }
+            | Problem::ReplaceMismatch { count: 0, .. }
+            | Problem::NothingToUndo { .. } => ErrorKind::NotFound,
             Problem::FileTooLarge { .. } => ErrorKind::LimitExceeded,
             Problem::NotStopped { .. } | Problem::Interrupted { .. } => ErrorKind::WrongState,
             Problem::ApplyConflict { .. } | Problem::UndoConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
@@ -303,8 +323,9 @@ impl Error {
             | Problem::SecretHostDenied { .. }
             | Problem::StillDenied { .. }
             | Problem::SecretNotSaid { .. }
+            | Problem::SecretTooShort { .. }
             | Problem::SecretUnusable { .. } => ErrorKind::InvalidArgument,
-            Problem::NoSuchSecret { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
+            Problem::NoSuchSecret { .. } | Problem::SecretUnknown { .. } | Problem::NoNetworkGroup { .. } => ErrorKind::NotFound,
             Problem::TooManySecrets { .. } | Problem::TooManyNetworkRules { .. } => ErrorKind::LimitExceeded,
             Problem::CommandsUnknown { .. } | Problem::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
             Problem::Workspace { kind, .. }
@@ -362,7 +383,27 @@ impl Error {
 
     /// Tells hints what the user called the workspace.
     pub(crate) fn about(mut self, workspace: &str) -> Self {
-        self.workspace.get_or_insert_with(|| workspace.to_owned());
+        let label = self.workspace.get_or_insert_with(|| workspace.to_owned());
+        if let Problem::Store(
+            StoreError::WrongState { workspace, .. }
+            | StoreError::CommandNotFound { workspace, .. }
+            | StoreError::SnapshotNotFound { workspace, .. }
+            | StoreError::SnapshotExists { workspace, .. }
+            | StoreError::ShellNotFound { workspace, .. }
+            | StoreError::ServiceNotFound { workspace, .. }
+            | StoreError::ServiceRuns { workspace, .. }
+            | StoreError::TooManyServices { workspace, .. },
+        ) = &mut *self.problem
+        {
+            // The registry knows its id only.
+            workspace.clone_from(label);
+        }
+        self
+    }
+
+    /// Tells hints which path in the workspace was asked for.
+    pub(crate) fn at(mut self, path: &WorkspacePath) -> Self {
+        self.path = Some(quoted(&path.text()));
         self
     }
 
@@ -416,6 +457,22 @@ impl StdError for Error {
     }
 }
 
+fn request_text(operation: &str, field: Option<&str>) -> String {
+    match field {
+        Some(field) => format!("`{field}` of `{operation}` is not accepted"),
+        None => format!("the request for `{operation}` does not have the form its schema describes"),
+    }
+}
+
+/// Writes a word so that a shell takes it as it is.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-@%:,".contains(&byte);
+    match word.bytes().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 fn io_kind(error: &std::io::Error) -> ErrorKind {
     if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
         ErrorKind::HostDiskFull
@@ -441,7 +498,7 @@ fn reported_kind(failure: &Failure) -> ErrorKind {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), workspace: None, gone: false }
+        Self { problem: Box::new(problem), workspace: None, path: None, gone: false }
     }
 }
 
@@ -512,6 +569,7 @@ mod tests {
         assert!(taken.hint().contains("`pyro workspace delete api`"), "{}", taken.hint());
         let missing = Error::from(StoreError::CommandNotFound { workspace: "cc11dd533181e4bb".into(), sequence: 9 }).about("api");
         assert_eq!(missing.hint(), "see the commands it has with `pyro workspace logs api`");
+        assert_eq!(missing.to_string(), "workspace `api` has no command 9");
     }
 
     #[test]

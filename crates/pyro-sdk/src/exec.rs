@@ -423,6 +423,7 @@ impl Workspace {
     async fn open_command(&self, record: &WorkspaceRecord, spec: &CommandSpec) -> Result<Execution> {
         const OPERATION: &str = START_OPERATION;
         let machine = self.running_machine(record)?;
+        crate::secrets::has_all(record, self.label(), &spec.secret_env)?;
         let start = spec.start()?;
         let (input, receiver) = CommandInput::channel();
         input.send(exec_input::Input::Start(start)).await;

@@ -14,7 +14,7 @@ use crate::{
         ArtifactType, FileList, FileListAnswer, FileRead, FileReadAnswer, FileReplace, FileReplaceAnswer, FileWrite, FileWriteAnswer,
     },
     error::{Error, Problem, Result},
-    guest_files::{self, GuestFiles, artifact_type, write_item},
+    guest_files::{self, GuestFiles, artifact_type, special, write_item},
     page::{self, CHARACTER_BYTES, HEAD_BYTES, LineCollector, Page},
     text::{LineRange, WorkspacePath},
     workspace_path::path_text,
@@ -67,16 +67,17 @@ impl Pyro {
     pub async fn read_file(&self, request: FileRead) -> Result<FileReadAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let files = workspace.guest_files(&record, "read a file of")?;
-        match request.lines {
+        let read = match request.lines {
             Some(lines) => workspace.read_lines(&files, &request, lines).await,
             None => workspace.read_page(&files, &request).await,
-        }
+        };
+        read.map_err(|error| error.at(&request.path))
     }
 
     /// Writes a text file as a whole.
     ///
     /// # Errors
-    /// The workspace does not run, or a folder or a link is in the way.
+    /// The workspace does not run, a directory or a special file is in the way, or a link leads out of `/workspace`.
     pub async fn write_file(&self, request: FileWrite) -> Result<FileWriteAnswer> {
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let files = workspace.guest_files(&record, "write a file of")?;
@@ -84,9 +85,10 @@ impl Pyro {
         let content = Bytes::from(request.text.as_str().to_owned());
         let item = write_item(request.path.as_bytes(), content.len(), Bytes::new());
         let bytes_written = content.len() as u64;
-        files.change_items(vec![(item, content)]).await?;
+        let changed = files.change_items(vec![(item, content)]).await.map_err(|error| error.at(&request.path))?;
+        let link_target = (!changed.followed.is_empty()).then(|| path_text(&changed.followed));
         workspace.remember("file_write", json!({ "path": request.path.text(), "bytes": bytes_written })).await?;
-        Ok(FileWriteAnswer { workspace_id: record.id.to_string(), path: request.path.text(), bytes_written })
+        Ok(FileWriteAnswer { workspace_id: record.id.to_string(), path: request.path.text(), link_target, bytes_written })
     }
 
     /// Replaces text in a file.
@@ -106,7 +108,7 @@ impl Pyro {
             match workspace.replace_once(&files, &request).await {
                 // Something else wrote the file between our reading and our writing.
                 Err(error) if error.kind() == ErrorKind::Conflict && tries > 0 => {}
-                result => return result,
+                result => return result.map_err(|error| error.at(&request.path)),
             }
         }
     }
@@ -115,7 +117,7 @@ impl Pyro {
 fn not_the_root(path: &WorkspacePath) -> Result<()> {
     match path.tree_path() {
         Some(_) => Ok(()),
-        None => Err(Problem::NotAFile { path: path.text(), what: "a folder" }.into()),
+        None => Err(Problem::NotAFile { path: path.text(), what: "a directory" }.into()),
     }
 }
 
@@ -132,10 +134,29 @@ fn below<'a>(folder: &[u8], path: &'a [u8]) -> &'a [u8] {
 pub(crate) struct Found<'a> {
     pub(crate) artifact_type: ArtifactType,
     pub(crate) size_bytes: u64,
-    pub(crate) link_target: &'a [u8],
+    /// What it is called when it cannot be read.
+    pub(crate) special: &'static str,
+    /// What a link says, or where links have led.
+    pub(crate) link_target: Option<&'a [u8]>,
     /// The beginning of the file.
     pub(crate) head: &'a [u8],
     pub(crate) page: Page,
+}
+
+/// Makes what a guest has said of a path into that.
+fn found<'a>(path: &WorkspacePath, status: &'a FileStatus, head: &'a [u8], page: Page) -> Found<'a> {
+    let artifact_type = artifact_type(status);
+    let link_target = match artifact_type {
+        // An older guest has not followed it.
+        ArtifactType::Symlink => Some(&*status.link_target),
+        ArtifactType::File | ArtifactType::Directory | ArtifactType::Other => led_to(path, &status.path),
+    };
+    Found { artifact_type, size_bytes: status.size_bytes, special: special(status), link_target, head, page }
+}
+
+/// Returns where links have led, when there were any.
+pub(crate) fn led_to<'a>(path: &WorkspacePath, real: &'a [u8]) -> Option<&'a [u8]> {
+    (real != path.as_bytes()).then_some(real)
 }
 
 /// Makes the answer of a read.
@@ -144,11 +165,10 @@ pub(crate) fn file_answer(workspace: &Workspace, path: &WorkspacePath, found: Fo
         ArtifactType::File => true,
         ArtifactType::Symlink => false,
         ArtifactType::Directory => {
-            return Err(Error::from(Problem::NotAFile { path: path.text(), what: "a folder" }).about(workspace.label()));
+            return Err(Error::from(Problem::NotAFile { path: path.text(), what: "a directory" }).about(workspace.label()));
         }
         ArtifactType::Other => {
-            let what = "a socket, a device or the like";
-            return Err(Error::from(Problem::NotAFile { path: path.text(), what }).about(workspace.label()));
+            return Err(Error::from(Problem::NotAFile { path: path.text(), what: found.special }).about(workspace.label()));
         }
     };
     let (content, offset, next_offset) = match found.page {
@@ -167,7 +187,7 @@ pub(crate) fn file_answer(workspace: &Workspace, path: &WorkspacePath, found: Fo
         offset,
         next_offset,
         truncated: next_offset.is_some(),
-        link_target: (!is_file).then(|| path_text(found.link_target)),
+        link_target: found.link_target.map(path_text),
     })
 }
 
@@ -175,7 +195,7 @@ impl Workspace {
     async fn read_page(&self, files: &GuestFiles, request: &FileRead) -> Result<FileReadAnswer> {
         let path = request.path.as_bytes();
         let max = request.max_bytes.get();
-        let range = |offset, max_bytes| FileRange { path: Bytes::copy_from_slice(path), offset, max_bytes };
+        let range = |offset, max_bytes| FileRange { path: Bytes::copy_from_slice(path), offset, max_bytes, follow: true };
         // What a file is is told by its beginning, also to whoever pages on in it.
         let ranges = vec![range(request.offset, max.max(CHARACTER_BYTES)), range(0, HEAD_BYTES)];
         let [body, head] = files.read_all(ranges).await?;
@@ -184,9 +204,7 @@ impl Workspace {
         } else {
             page::page(&body.content, request.offset, max, body.status.size_bytes)
         };
-        let status = &body.status;
-        let (artifact_type, link_target) = (artifact_type(status), &status.link_target);
-        file_answer(self, &request.path, Found { artifact_type, size_bytes: status.size_bytes, link_target, head: &head.content, page })
+        file_answer(self, &request.path, found(&request.path, &body.status, &head.content, page))
     }
 
     async fn read_lines(&self, files: &GuestFiles, request: &FileRead, lines: LineRange) -> Result<FileReadAnswer> {
@@ -206,15 +224,20 @@ impl Workspace {
             let size = collector.offset + collector.bytes.len() as u64 + u64::from(collector.full);
             page::page(&collector.bytes, collector.offset, max, size)
         };
-        let (artifact_type, link_target) = (artifact_type(&status), &status.link_target);
-        file_answer(self, &request.path, Found { artifact_type, size_bytes: status.size_bytes, link_target, head: &head, page })
+        file_answer(self, &request.path, found(&request.path, &status, &head, page))
     }
 
     async fn replace_once(&self, files: &GuestFiles, request: &FileReplace) -> Result<FileReplaceAnswer> {
         let path = request.path.as_bytes();
         let file = files.read_one(path, 0, REPLACE_MAX_BYTES).await?;
-        if artifact_type(&file.status) != ArtifactType::File {
-            return Err(Error::from(Problem::NotAFile { path: request.path.text(), what: "no regular file" }).about(self.label()));
+        let what = match artifact_type(&file.status) {
+            ArtifactType::File => None,
+            ArtifactType::Directory => Some("a directory"),
+            ArtifactType::Other => Some(special(&file.status)),
+            ArtifactType::Symlink => Some("a link, which the agent of this machine does not follow"),
+        };
+        if let Some(what) = what {
+            return Err(Error::from(Problem::NotAFile { path: request.path.text(), what }).about(self.label()));
         }
         if file.status.size_bytes > file.content.len() as u64 {
             let problem = Problem::FileTooLarge { path: request.path.text(), bytes: file.status.size_bytes, maximum: REPLACE_MAX_BYTES };
@@ -232,10 +255,17 @@ impl Workspace {
             return Err(Error::from(problem).about(self.label()));
         }
         let (bytes_written, replacement_count) = (content.len() as u64, places.len() as u64);
-        let item = write_item(path, content.len(), file.status.version);
+        let link_target = led_to(&request.path, &file.status.path).map(path_text);
+        let item = write_item(&file.status.path, content.len(), file.status.version);
         files.change_items(vec![(item, content.into())]).await?;
         self.remember("file_replace", json!({ "path": request.path.text(), "count": replacement_count })).await?;
-        Ok(FileReplaceAnswer { workspace_id: self.id().to_string(), path: request.path.text(), replacement_count, bytes_written })
+        Ok(FileReplaceAnswer {
+            workspace_id: self.id().to_string(),
+            path: request.path.text(),
+            link_target,
+            replacement_count,
+            bytes_written,
+        })
     }
 
     /// Enters what was done, for the workspace's summary.

@@ -28,6 +28,8 @@ use crate::{
 
 /// How long the guest has for the next message of an answer. A translated guest lists 20 000 files in a second and a half.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
+/// What neither a file nor a directory nor a link is called where nothing more is known of it.
+pub(crate) const SPECIAL: &str = "a FIFO, a socket or a device, not a regular file";
 /// Messages of a change on their way, each at most 128 KiB: what a slow guest makes its client hold.
 const CHANGE_QUEUE: usize = 8;
 
@@ -203,15 +205,15 @@ impl GuestFiles {
         files.try_into().map_err(|_| self.malformed("another number of files than was asked for"))
     }
 
-    /// Reads one range.
+    /// Reads one range of a file, following links.
     pub(crate) async fn read_one(&self, path: &[u8], offset: u64, max_bytes: u64) -> Result<FileRead> {
-        let range = FileRange { path: Bytes::copy_from_slice(path), offset, max_bytes };
+        let range = FileRange { path: Bytes::copy_from_slice(path), offset, max_bytes, follow: true };
         self.read_all(vec![range]).await.map(|[file]| file)
     }
 
-    /// Reads a file from its beginning, piece by piece, until `each` has enough; returns what the file is.
+    /// Reads a file from its beginning, following links, piece by piece, until `each` has enough; returns what the file is.
     pub(crate) async fn read_pieces(&self, path: &[u8], mut each: impl FnMut(&[u8]) -> bool) -> Result<FileStatus> {
-        let range = FileRange { path: Bytes::copy_from_slice(path), offset: 0, max_bytes: u64::MAX };
+        let range = FileRange { path: Bytes::copy_from_slice(path), offset: 0, max_bytes: u64::MAX, follow: true };
         let mut stream = self.read_call(vec![range]).await?;
         let mut found = None;
         while let Some(message) = self.next(&mut stream).await? {
@@ -276,7 +278,7 @@ impl GuestFiles {
     }
 }
 
-/// Makes the item that writes a whole file which keeps the mode it has.
+/// Makes the item that writes a whole file which keeps the mode it has, through a link if there is one.
 pub(crate) fn write_item(path: &[u8], size_bytes: usize, expected_version: Bytes) -> ChangeItem {
     ChangeItem {
         path: Bytes::copy_from_slice(path),
@@ -288,6 +290,7 @@ pub(crate) fn write_item(path: &[u8], size_bytes: usize, expected_version: Bytes
         size_bytes: size_bytes as u64,
         expected_version,
         expected_absent: false,
+        follow: true,
     }
 }
 
@@ -298,7 +301,18 @@ pub(crate) fn artifact_type(status: &FileStatus) -> ArtifactType {
         Ok(FileKind::Directory) => ArtifactType::Directory,
         Ok(FileKind::Link) => ArtifactType::Symlink,
         // A kind of a newer guest is nothing this client can open either.
-        Ok(FileKind::Other | FileKind::Unspecified) | Err(_) => ArtifactType::Other,
+        Ok(FileKind::Fifo | FileKind::Socket | FileKind::Device | FileKind::Other | FileKind::Unspecified) | Err(_) => ArtifactType::Other,
+    }
+}
+
+/// Names an entry that is neither file, directory nor link.
+pub(crate) fn special(status: &FileStatus) -> &'static str {
+    match FileKind::try_from(status.kind) {
+        Ok(FileKind::Fifo) => "a FIFO, not a regular file",
+        Ok(FileKind::Socket) => "a socket, not a regular file",
+        Ok(FileKind::Device) => "a device, not a regular file",
+        // An older guest tells no more.
+        Ok(FileKind::File | FileKind::Directory | FileKind::Link | FileKind::Other | FileKind::Unspecified) | Err(_) => SPECIAL,
     }
 }
 

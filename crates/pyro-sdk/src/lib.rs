@@ -37,6 +37,7 @@ mod events;
 mod exec;
 mod export;
 mod files;
+mod follow;
 mod fork;
 mod guest_files;
 mod host_compat;

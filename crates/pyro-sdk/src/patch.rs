@@ -15,7 +15,7 @@ use crate::{
     client::{Reap, blocking},
     contract::{ArtifactType, PatchApply, PatchApplyAnswer, PatchedFile},
     error::{Error, Problem, Result},
-    guest_files::{GuestFiles, artifact_type},
+    guest_files::{GuestFiles, artifact_type, special},
     workspace_path::path_text,
 };
 
@@ -88,6 +88,8 @@ impl Workspace {
                 path: Bytes::copy_from_slice(path.as_bytes()),
                 offset: 0,
                 max_bytes: FILE_MAX_BYTES.min(left),
+                // Git patches a link, not what it leads to.
+                follow: false,
             };
             let read = files.read(some.iter().map(range).collect()).await?;
             for (path, read) in some.iter().zip(read) {
@@ -104,7 +106,7 @@ impl Workspace {
                     ArtifactType::Directory => EntryKind::Directory,
                     ArtifactType::Symlink => EntryKind::Link,
                     ArtifactType::Other => {
-                        let what = "a socket, a device or the like";
+                        let what = special(&read.status);
                         return Err(Error::from(Problem::NotAFile { path: path_text(path.as_bytes()), what }).about(self.label()));
                     }
                 };

@@ -176,6 +176,18 @@ impl ShellInput {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns how many bytes at its beginning are text rather than keys: what a line editor must not take for completion or for Enter. None
+    /// are, where nothing in it would be taken so, and where it holds other keys as well. Newlines at its end are Enter, and without an
+    /// Enter behind it a tab at its end is the key.
+    pub(crate) fn text_bytes(&self, enter: bool) -> usize {
+        let keys: &[char] = if enter { &['\n', '\r'] } else { &['\n', '\r', '\t'] };
+        let text = self.0.trim_end_matches(keys);
+        // A carriage return is the Enter key, but for one that belongs to a line's end.
+        let has_keys =
+            text.replace("\r\n", "\n").contains(|character: char| character.is_control() && character != '\t' && character != '\n');
+        if has_keys || !text.contains(['\t', '\n']) { 0 } else { text.len() }
+    }
 }
 
 impl FromStr for ShellInput {
@@ -208,6 +220,28 @@ impl JsonSchema for ShellInput {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn text_is_told_from_keys() {
+        let check = |input: &str, enter, expected| {
+            assert_eq!(super::ShellInput::new(input).unwrap().text_bytes(enter), expected, "{input:?}");
+        };
+        check("ls -l", true, 0);
+        check(":wq", true, 0);
+        check("all:\n\techo one", true, 14);
+        check("all:\n\techo one\n\n", true, 14);
+        check("a\r\nb\r\n", true, 4);
+        check("a\tb", false, 3);
+        check("a\tb\t", true, 4);
+        check("ls /et\t", false, 0);
+        check("\t\t", false, 0);
+        check("ls\n", false, 0);
+        check("\u{3}", true, 0);
+        check("i\ta\nb\u{1b}", true, 0);
+        check("one\rtwo\n\tthree", true, 0);
+        check("\u{7f}a\tb", true, 0);
+        check("\u{9b}201~a\tb", true, 0);
+    }
+
     use super::*;
 
     #[test]

@@ -105,6 +105,8 @@ fn item(entry: &Entry) -> ChangeItem {
         size_bytes: if entry.kind == EntryKind::File { entry.size_bytes } else { 0 },
         expected_version: Bytes::new(),
         expected_absent: false,
+        // What is pushed takes a link's place, as a link of the source takes a file's.
+        follow: false,
     }
 }
 

@@ -32,7 +32,7 @@ impl LiteralSecret {
     fn new(name_text: &str, value: String) -> Result<Self, IdError> {
         let name = name(name_text)?;
         // The value is not repeated: the message may be logged.
-        let value = SecretValue::new(value).map_err(|_| refuse(name_text, "secret", "a name with a value of 1 byte to 64 KiB"))?;
+        let value = SecretValue::new(value).map_err(|_| refuse(name_text, "secret", "a name with a value of 4 bytes to 64 KiB"))?;
         Ok(Self { name, value: Some(value) })
     }
 }

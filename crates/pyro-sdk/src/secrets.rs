@@ -15,7 +15,7 @@ use crate::{
     contract::{Secret, WorkspaceCreate},
     error::{Cause, Error, Problem, Result},
     exec::ANSWER_DEADLINE,
-    secret_text::LiteralSecret,
+    secret_text::{LiteralSecret, SecretVariable},
     supervisor::Client,
     text::NetworkRule,
 };
@@ -71,7 +71,14 @@ pub(crate) fn planned(request: &WorkspaceCreate) -> Result<(Vec<SecretRecord>, V
     if !request.network_policy.has_egress() && records.iter().any(|record| record.outside.is_some()) {
         return Err(Problem::RulesWithoutEgress { with_egress: "egress" }.into());
     }
-    Ok((records, said(&request.secrets)?))
+    let values = said(&request.secrets)?;
+    values.iter().try_for_each(|(name, value)| long_enough(name, value))?;
+    Ok((records, values))
+}
+
+/// Refuses a value that would make all output unreadable.
+fn long_enough(name: &str, value: &SecretValue) -> Result<()> {
+    if value.is_too_short() { Err(Problem::SecretTooShort { name: name.to_owned() }.into()) } else { Ok(()) }
 }
 
 /// Checks that the hosts secrets are sent to may be reached. An allow-list that names addresses may cover any host.
@@ -127,6 +134,17 @@ pub(crate) fn describe(record: &WorkspaceRecord) -> Vec<Secret> {
     record.secrets.iter().map(secret).collect()
 }
 
+/// Checks that a workspace has the secrets that are asked for.
+pub(crate) fn has_all(record: &WorkspaceRecord, label: &str, wanted: &[SecretVariable]) -> Result<()> {
+    match wanted.iter().find(|wanted| !record.secrets.iter().any(|secret| secret.name == wanted.name.as_str())) {
+        None => Ok(()),
+        Some(wanted) => {
+            let known = record.secrets.iter().map(|secret| secret.name.clone()).collect();
+            Err(Error::from(Problem::SecretUnknown { workspace: label.to_owned(), name: wanted.name.to_string(), known }).about(label))
+        }
+    }
+}
+
 /// Names the secrets whose values a start must be given: nobody keeps a literal of a workspace that does not run.
 pub(crate) fn unavailable(record: &WorkspaceRecord) -> Vec<String> {
     let stopped = record.state == WorkspaceState::Stopped;
@@ -163,11 +181,17 @@ impl Workspace {
         if let Some(name) = given.keys().find(|name| !record.secrets.iter().any(|secret| secret.name == **name)) {
             return Err(Error::from(Problem::NoSuchSecret { name: name.clone() }).about(self.label()));
         }
+        given.iter().try_for_each(|(name, value)| long_enough(name, value)).map_err(|error| error.about(self.label()))?;
         for secret in &record.secrets {
             if let SecretSource::File(path) = &secret.source
                 && !given.contains_key(&secret.name)
             {
-                given.insert(secret.name.clone(), read(&secret.name, path).map_err(|error| error.about(self.label()))?);
+                let value = read(&secret.name, path).map_err(|error| error.about(self.label()))?;
+                // A workspace that was made with a shorter one goes on as it is.
+                if record.state == WorkspaceState::Creating {
+                    long_enough(&secret.name, &value).map_err(|error| error.about(self.label()))?;
+                }
+                given.insert(secret.name.clone(), value);
             }
         }
         let is_missing = |given: &Values, secret: &&SecretRecord| !given.contains_key(&secret.name);
@@ -223,6 +247,16 @@ mod tests {
     use super::*;
     use crate::contract::NetworkPolicy;
 
+    #[test]
+    fn value_that_is_too_short_is_refused_and_not_repeated() {
+        for secret in ["A=x1y", "A=q", "A=  zz  "] {
+            let error = planned(&request(&[secret], &[], &[])).unwrap_err();
+            let text = format!("{error} {:?} {}", error.causes(), error.hint());
+            assert!(text.contains("`A`") && text.contains("4 bytes") && !text.contains(secret.trim_start_matches("A=").trim()), "{text}");
+        }
+        assert!(planned(&request(&["A=1234"], &[], &[])).is_ok());
+    }
+
     fn request(secrets: &[&str], hosts: &[&str], headers: &[&str]) -> WorkspaceCreate {
         WorkspaceCreate {
             secrets: secrets.iter().map(|text| text.parse().unwrap()).collect(),
@@ -235,12 +269,12 @@ mod tests {
 
     #[test]
     fn hosts_and_headers_find_their_secret() {
-        let (records, values) = planned(&request(&["A=1", "B=2"], &["B=api.example.com"], &["B=X-Key"])).unwrap();
+        let (records, values) = planned(&request(&["A=1111", "B=2222"], &["B=api.example.com"], &["B=X-Key"])).unwrap();
         assert_eq!(values.len(), 2);
         assert_eq!(records[0].outside, None);
         let outside = records[1].outside.as_ref().unwrap();
         assert_eq!((outside.hosts.as_slice(), outside.header.as_str()), (&["api.example.com:443".to_owned()][..], "x-key"));
-        let (again, _) = planned(&request(&["A=1"], &["api.example.com:8443"], &[])).unwrap();
+        let (again, _) = planned(&request(&["A=1111"], &["api.example.com:8443"], &[])).unwrap();
         let other = again[0].outside.as_ref().unwrap();
         assert_eq!((other.hosts.as_slice(), other.header.as_str()), (&["api.example.com:8443".to_owned()][..], "authorization"));
         assert_ne!(outside.placeholder, other.placeholder);
@@ -248,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_host_that_cannot_be_reached_is_told_of() {
-        let (records, _) = planned(&request(&["A=1"], &["api.example.com"], &[])).unwrap();
+        let (records, _) = planned(&request(&["A=1111"], &["api.example.com"], &[])).unwrap();
         let rules = |only_allowed, allow: &[&str]| NetworkRules {
             only_allowed,
             allow: allow.iter().map(ToString::to_string).collect(),

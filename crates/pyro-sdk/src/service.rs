@@ -49,6 +49,7 @@ impl Pyro {
         const OPERATION: &str = "start a service in";
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         let spec = spec(&request).map_err(|error| error.about(workspace.label()))?;
+        crate::secrets::has_all(&record, workspace.label(), &request.secret_env)?;
         if !spec.publish.is_empty() {
             workspace.may_publish(&record)?;
         }

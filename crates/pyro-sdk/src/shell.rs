@@ -42,6 +42,7 @@ impl Pyro {
     pub async fn open_shell(&self, request: ShellOpen) -> Result<Shell> {
         const OPERATION: &str = "open a shell in";
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
+        crate::secrets::has_all(&record, workspace.label(), &request.secret_env)?;
         let open = ShellOpenRequest {
             command: request.command.as_ref().map(|line| GuestLine::as_str(line).to_owned()).unwrap_or_default(),
             cwd: Bytes::copy_from_slice(request.cwd.as_str().as_bytes()),
@@ -49,6 +50,7 @@ impl Pyro {
             env: Vec::new(),
             secret_env: secret_variables(&request.secret_env),
             size: Some(size(request.cols.get(), request.rows.get())),
+            no_history_expansion: request.no_history_expansion,
         };
         let call = |mut client: Client| async move { client.shell_open(open).await };
         let number = workspace.ask(&record, OPERATION, ANSWER_DEADLINE, call).await?.number;
@@ -69,14 +71,15 @@ impl Pyro {
         .await
     }
 
-    /// Writes to a shell, with an Enter behind it unless the request says otherwise.
+    /// Writes to a shell, with an Enter behind it unless the request says otherwise. Text is pasted where a program has asked for that.
     ///
     /// # Errors
-    /// The workspace does not run, or the shell has ended.
+    /// The workspace does not run, the shell has ended, or a line is longer than the terminal keeps.
     pub async fn write_shell(&self, request: ShellWrite) -> Result<ShellWriteAnswer> {
         const OPERATION: &str = "write to a shell of";
         let (workspace, record) = self.find(&request.workspace, Reap::WhenDue).await?;
         workspace.open_shell_record(request.shell_id).await?;
+        let text_bytes = request.input.text_bytes(!request.no_newline) as u64;
         let mut input = request.input.as_str().to_owned();
         if !request.no_newline {
             input.push_str(ENTER);
@@ -85,10 +88,16 @@ impl Pyro {
         let input = crate::text::ShellInput::new(input).map_err(|error| error.about(workspace.label()))?;
         let bytes = Bytes::from(input.as_str().to_owned());
         let bytes_written = bytes.len() as u64;
-        let write = ShellWriteRequest { number: request.shell_id.number(), input: bytes };
+        let write = ShellWriteRequest { number: request.shell_id.number(), input: bytes, text_bytes };
         let call = |mut client: Client| async move { client.shell_write(write).await };
-        let cursor = workspace.ask(&record, OPERATION, ANSWER_DEADLINE, call).await?.end_cursor;
-        Ok(ShellWriteAnswer { workspace_id: record.id.to_string(), shell_id: request.shell_id.to_string(), cursor, bytes_written })
+        let written = workspace.ask(&record, OPERATION, ANSWER_DEADLINE, call).await?;
+        Ok(ShellWriteAnswer {
+            workspace_id: record.id.to_string(),
+            shell_id: request.shell_id.to_string(),
+            cursor: written.end_cursor,
+            bytes_written,
+            pasted: written.pasted,
+        })
     }
 
     /// Sends a signal to what runs in a shell's foreground.

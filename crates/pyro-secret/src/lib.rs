@@ -16,4 +16,4 @@ mod value;
 pub use name::{NAME_BYTES_MAX, SecretName, SecretNameError};
 pub use redactor::{PATTERN_BYTES_MAX, REDACTED, Redactor, RedactorError};
 pub use stream::RedactedStream;
-pub use value::{SecretValue, SecretValueError, VALUE_BYTES_MAX};
+pub use value::{SecretValue, SecretValueError, VALUE_BYTES_MAX, VALUE_BYTES_MIN};

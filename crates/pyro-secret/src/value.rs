@@ -8,6 +8,12 @@ use zeroize::{Zeroize, Zeroizing};
 /// The longest value, in bytes: room for a chain of certificates with its key.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
+/// The shortest value that is taken from a user, in bytes without the white space around it.
+///
+/// A value is taken out of all output wherever it stands, also where it stands by chance. Three letters do so every few pages, and a digit in
+/// every line; what is left cannot be read. Nothing that keeps anybody out is that short: a PIN has four digits, a one-time code six.
+pub const VALUE_BYTES_MIN: usize = 4;
+
 /// A secret's value: UTF-8, 1 to [`VALUE_BYTES_MAX`] bytes. Clones share one buffer, which is wiped with the last of them.
 ///
 /// There is no `Display`, no comparison and no serialization: whoever needs the text says so with [`SecretValue::expose`].
@@ -56,6 +62,12 @@ impl SecretValue {
         }
     }
 
+    /// Tells whether it is shorter than a value that a user may give. Those from before there was a least length are still handed on.
+    #[must_use]
+    pub fn is_too_short(&self) -> bool {
+        self.0.trim().len() < VALUE_BYTES_MIN
+    }
+
     /// Returns the value itself. What is made of it is the caller's to wipe.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -72,6 +84,15 @@ impl fmt::Debug for SecretValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_stands_everywhere_by_chance_is_too_short() {
+        for (text, short) in
+            [("a", true), ("   ", true), ("abc", true), (" abc\n", true), ("1234", false), ("a b c", false), ("\u{e4}\u{f6}", false)]
+        {
+            assert_eq!(SecretValue::new(text.to_owned()).unwrap().is_too_short(), short, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_value_is_not_shown_by_debug() {

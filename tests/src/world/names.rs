@@ -11,6 +11,7 @@ use super::wire::{self, TRUNCATED};
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const TXT: u16 = 16;
+const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 
 /// What the resolver says about a name.
@@ -22,19 +23,34 @@ pub struct Answer {
     ttl: u32,
     only_by_stream: bool,
     strays: bool,
+    fails: bool,
 }
 
 impl Answer {
     /// These addresses, for a minute.
     #[must_use]
     pub fn addresses(addresses: &[Ipv4Addr]) -> Self {
-        Self { aliases: Vec::new(), addresses: addresses.to_owned(), text: None, ttl: 60, only_by_stream: false, strays: false }
+        Self {
+            aliases: Vec::new(),
+            addresses: addresses.to_owned(),
+            text: None,
+            ttl: 60,
+            only_by_stream: false,
+            strays: false,
+            fails: false,
+        }
     }
 
     /// A text, to whoever asks for one.
     #[must_use]
     pub fn text(text: &str) -> Self {
         Self { text: Some(text.to_owned()), ..Self::addresses(&[]) }
+    }
+
+    /// A failure of the resolver itself.
+    #[must_use]
+    pub fn failure() -> Self {
+        Self { fails: true, ..Self::addresses(&[]) }
     }
 
     /// Puts a chain of aliases before the addresses.
@@ -116,6 +132,8 @@ impl Names {
         let answer = answer.expect("a name has at least one");
         let reply = if answer.only_by_stream && !by_stream {
             wire::reply(question, TRUNCATED, 0, &[])
+        } else if answer.fails {
+            wire::reply(question, 0, SERVER_FAILURE, &[])
         } else {
             wire::reply(question, 0, 0, &records(&name, kind, &answer))
         };

@@ -84,7 +84,8 @@ pub fn answer(question: &Question, resolver_reply: &[u8], size_max: usize, judge
         kept.push((ttl, data));
     }
     answer.rcode = match answer.rcode {
-        Rcode::NOERROR if answer.addresses.is_empty() && answer.stripped.is_some() => Rcode::REFUSED,
+        // Final, as for a name that is refused: trying again finds no other address.
+        Rcode::NOERROR if answer.addresses.is_empty() && answer.stripped.is_some() => Rcode::NXDOMAIN,
         rcode @ (Rcode::NOERROR | Rcode::NXDOMAIN) => rcode,
         _ => Rcode::SERVFAIL,
     };

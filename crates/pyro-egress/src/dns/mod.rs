@@ -8,7 +8,7 @@ mod stream;
 mod upstream;
 
 pub use answer::{AddressJudge, Answer, AnswerError, answer};
-pub use question::{Question, QuestionKind, Unusable, error_reply, parse_question};
+pub use question::{Question, QuestionKind, Unusable, error_reply, parse_question, refusal_rcode};
 pub(crate) use stream::{StreamQuestion, serve_stream};
 pub(crate) use upstream::{AskError, ask};
 pub use upstream::{check_reply, query};

@@ -29,8 +29,8 @@ pub struct Question {
 pub enum QuestionKind {
     /// IPv4 addresses.
     Address,
-    /// Something whose answer is empty here, so that clients turn to IPv4 at once: IPv6 addresses (workspaces have none) and service
-    /// bindings (they carry address hints, and keys to encrypt the server name with).
+    /// Something whose answer is empty here, so that clients turn to IPv4: IPv6 addresses (workspaces have none) and service bindings (they
+    /// carry address hints, and keys to encrypt the server name with).
     Empty(Rtype),
     /// Other records that programs use.
     Record(Rtype),
@@ -88,16 +88,24 @@ pub fn parse_question(bytes: &[u8]) -> Result<Question, Unusable> {
     if header.qr() {
         return Err(Unusable::Ignored);
     }
-    let refuse = |rcode, reason| Unusable::Refused { reply: bare_reply(message, rcode), refusal: Refusal::final_word(reason) };
+    let refuse = |reason: Reason| {
+        let reply = bare_reply(message, refusal_rcode(&reason));
+        Unusable::Refused { reply, refusal: Refusal::final_word(reason) }
+    };
     if header.opcode() != Opcode::QUERY {
-        return Err(refuse(Rcode::NOTIMP, Reason::KindNotServed));
+        return Err(refuse(Reason::KindNotServed));
     }
-    let question = message.sole_question().map_err(|_| refuse(Rcode::FORMERR, Reason::Malformed))?;
+    let question = message.sole_question().map_err(|_| refuse(Reason::Malformed))?;
     if question.qclass() != Class::IN {
-        return Err(refuse(Rcode::NOTIMP, Reason::KindNotServed));
+        return Err(refuse(Reason::KindNotServed));
+    }
+    if question.qname().is_root() {
+        // Below a root that does not exist there would be nothing at all (RFC 8020).
+        let reply = bare_reply(message, Rcode::REFUSED);
+        return Err(Unusable::Refused { reply, refusal: Refusal::final_word(Reason::NotAName) });
     }
     // `Display` escapes what is not printable, and no name of ours holds a backslash.
-    let name = question.qname().to_string().parse().map_err(|_| refuse(Rcode::REFUSED, Reason::NotAName))?;
+    let name = question.qname().to_string().parse().map_err(|_| refuse(Reason::NotAName))?;
     let kind = match question.qtype() {
         Rtype::A => QuestionKind::Address,
         kind @ (Rtype::AAAA | Rtype::HTTPS | Rtype::SVCB) => QuestionKind::Empty(kind),
@@ -114,6 +122,32 @@ pub fn parse_question(bytes: &[u8]) -> Result<Question, Unusable> {
 #[must_use]
 pub fn error_reply(question: &Question, rcode: Rcode) -> Vec<u8> {
     super::answer::reply(question, rcode, &[], usize::MAX)
+}
+
+/// Returns how a question is answered that is refused for this reason.
+///
+/// A refusal is final, and so is `NXDOMAIN`: the C library reports `EAI_NONAME`. `REFUSED` would be passed on as `EAI_AGAIN`, "temporary
+/// failure", and programs would try again and again. No record says for how long, so no cache keeps it (RFC 2308, section 5), and what is
+/// allowed a moment later is found at once.
+#[must_use]
+pub const fn refusal_rcode(reason: &Reason) -> Rcode {
+    match reason {
+        Reason::KindNotServed => Rcode::NOTIMP,
+        Reason::Malformed => Rcode::FORMERR,
+        // These pass by themselves.
+        Reason::TooManyNames(_) | Reason::TooMany(_) => Rcode::REFUSED,
+        Reason::Denied(_)
+        | Reason::NameNotListed(_)
+        | Reason::NameTooLong(_)
+        | Reason::NotAName
+        | Reason::AddressClass(_)
+        | Reason::AddressNotListed
+        | Reason::NameNotVisible
+        | Reason::NameEncrypted
+        | Reason::NameNotCheckable
+        | Reason::NotServed
+        | Reason::HostCannot => Rcode::NXDOMAIN,
+    }
 }
 
 // Repeats the question if it can be read, since clients compare it.
@@ -171,8 +205,8 @@ mod tests {
 
     #[test]
     fn odd_questions_are_refused_at_once() {
-        check_refused(&message(&[b"a\x00b", b"example"], 1, 1), Rcode::REFUSED, &Reason::NotAName);
-        check_refused(&message(&[b"a.b", b"example"], 1, 1), Rcode::REFUSED, &Reason::NotAName);
+        check_refused(&message(&[b"a\x00b", b"example"], 1, 1), Rcode::NXDOMAIN, &Reason::NotAName);
+        check_refused(&message(&[b"a.b", b"example"], 1, 1), Rcode::NXDOMAIN, &Reason::NotAName);
         check_refused(&message(&[], 2, 1), Rcode::REFUSED, &Reason::NotAName);
         check_refused(&message(&[b"version", b"bind"], 16, 3), Rcode::NOTIMP, &Reason::KindNotServed);
         let mut two = message(&[b"a", b"example"], 1, 1);

@@ -7,6 +7,7 @@ mod flow;
 mod ingress;
 mod judging;
 mod link;
+mod pairs;
 mod questions;
 mod ready;
 mod run;

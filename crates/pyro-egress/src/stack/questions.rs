@@ -6,9 +6,9 @@ use std::sync::Arc;
 use domain::base::iana::Rcode;
 use tokio::sync::oneshot;
 
-use crate::dns::{AskError, Question, QuestionKind, StreamQuestion, Unusable, answer, ask, error_reply, parse_question};
+use crate::dns::{AskError, Question, QuestionKind, StreamQuestion, Unusable, answer, ask, error_reply, parse_question, refusal_rcode};
 use crate::event::{Event, QuestionOutcome};
-use crate::policy::{Reason, Refusal};
+use crate::policy::{Name, Reason, Refusal};
 
 use super::emit::{self, Emitted};
 use super::run::Stack;
@@ -52,16 +52,27 @@ impl Stack {
                 return;
             }
         };
+        let for_addresses = question.kind == QuestionKind::Address;
         if let Err(refusal) = self.judge_question(&question) {
-            let rcode = if refusal.reason == Reason::KindNotServed { Rcode::NOTIMP } else { Rcode::REFUSED };
-            self.conclude(&question, asker, &error_reply(&question, rcode), QuestionOutcome::Refused(refusal));
+            if for_addresses {
+                self.share(&question.name, refusal_rcode(&refusal.reason));
+            }
+            let reply = error_reply(&question, refusal_rcode(&refusal.reason));
+            self.conclude(&question, asker, &reply, QuestionOutcome::Refused(refusal));
         } else if matches!(question.kind, QuestionKind::Empty(_)) {
-            let outcome = QuestionOutcome::Answered { addresses: Vec::new(), other_records: 0, stripped: None };
-            self.conclude(&question, asker, &error_reply(&question, Rcode::NOERROR), outcome);
+            if let Err((question, asker, rcode)) = self.pairs.wait(question, asker, self.now) {
+                self.conclude_empty(&question, asker, rcode);
+            }
         } else if self.questions.len() >= self.configuration.caps.questions_in_flight {
             let refusal = Refusal::final_word(Reason::TooMany("questions at once"));
+            if for_addresses {
+                self.share(&question.name, Rcode::SERVFAIL);
+            }
             self.conclude(&question, asker, &error_reply(&question, Rcode::SERVFAIL), QuestionOutcome::Refused(refusal));
         } else {
+            if for_addresses {
+                self.pairs.ask(&question.name);
+            }
             let configuration = Arc::clone(&self.configuration);
             self.questions.spawn(async move {
                 let reply = ask(&question, &configuration.resolvers).await;
@@ -99,12 +110,15 @@ impl Stack {
             })
             .ok()
         });
+        if question.kind == QuestionKind::Address {
+            self.share(&question.name, answer.as_ref().map_or(Rcode::SERVFAIL, |answer| answer.rcode));
+        }
         match answer {
             None => self.conclude(&question, asker, &error_reply(&question, Rcode::SERVFAIL), QuestionOutcome::Failed),
             Some(answer) => {
                 let outcome = match answer.rcode {
-                    Rcode::NXDOMAIN => QuestionOutcome::NoSuchName,
-                    Rcode::NOERROR | Rcode::REFUSED => QuestionOutcome::Answered {
+                    Rcode::NXDOMAIN if answer.stripped.is_none() => QuestionOutcome::NoSuchName,
+                    Rcode::NOERROR | Rcode::NXDOMAIN => QuestionOutcome::Answered {
                         addresses: answer.addresses,
                         other_records: answer.other_records,
                         stripped: answer.stripped,
@@ -114,6 +128,22 @@ impl Stack {
                 self.conclude(&question, asker, &answer.reply, outcome);
             }
         }
+    }
+
+    /// Answers what has waited for the addresses of a name.
+    fn share(&mut self, name: &Name, rcode: Rcode) {
+        for (question, asker) in self.pairs.conclude(name, rcode, self.now) {
+            self.conclude_empty(&question, asker, rcode);
+        }
+    }
+
+    fn conclude_empty(&mut self, question: &Question, asker: Asker, rcode: Rcode) {
+        let outcome = match rcode {
+            Rcode::NOERROR => QuestionOutcome::Answered { addresses: Vec::new(), other_records: 0, stripped: None },
+            Rcode::NXDOMAIN => QuestionOutcome::NoSuchName,
+            _ => QuestionOutcome::Failed,
+        };
+        self.conclude(question, asker, &error_reply(question, rcode), outcome);
     }
 
     fn conclude(&mut self, question: &Question, asker: Asker, reply: &[u8], outcome: QuestionOutcome) {

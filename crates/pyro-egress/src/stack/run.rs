@@ -26,6 +26,7 @@ use super::connections::{Connecting, FlowKey};
 use super::datagrams::Associations;
 use super::flow::Flow;
 use super::link::{Deframer, Output, Port};
+use super::pairs::Pairs;
 use super::questions::Asked;
 use super::ready::{ReadyQueue, Token};
 use super::timers::Timers;
@@ -69,6 +70,7 @@ pub(crate) struct Stack {
 
     pub(super) associations: Associations,
     pub(super) questions: JoinSet<Asked>,
+    pub(super) pairs: Pairs,
     pub(super) stream_questions: mpsc::Sender<StreamQuestion>,
     pub(super) servers: JoinSet<()>,
 
@@ -138,6 +140,7 @@ impl Stack {
             busy: VecDeque::new(),
             associations: Associations::default(),
             questions: JoinSet::new(),
+            pairs: Pairs::default(),
             stream_questions,
             servers: JoinSet::new(),
             ready: ReadyQueue::default(),

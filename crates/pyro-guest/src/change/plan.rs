@@ -8,10 +8,11 @@ use std::os::fd::AsFd as _;
 
 use pyro_proto::v1::FileKind;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chmodat, chownat};
+use rustix::io::Errno;
 
 use super::stage::{Remembered, Stage, What};
 use super::step::Step;
-use crate::files::{FileError, Files, TreePath, is_folder, kind, names, resolve, stat_in, version};
+use crate::files::{FileError, Files, TreePath, is_folder, kind, names, resolve, special, stat_in, version};
 
 /// Most memory for steps: a change of this many existing files is better a replacement of their folder.
 const STEPS_MAX_BYTES: usize = 48 << 20;
@@ -72,6 +73,11 @@ impl Maker<'_> {
     }
 
     fn remembered(&mut self, item: &Remembered) -> Result<(), FileError> {
+        if let Some(named) = &item.named
+            && self.files.follow(named).ok().is_none_or(|(path, _)| path != item.path)
+        {
+            return Err(FileError::conflict(named, "something changed it at the same time"));
+        }
         let there = self.files.stat(&item.path)?;
         expect(item, there.as_ref())?;
         match (item.what, there) {
@@ -80,7 +86,11 @@ impl Maker<'_> {
             (What::Folder { .. }, Some(there)) if !is_folder(&there) && !self.taken.contains(&item.path) && !self.stage.replace => {
                 // It may be removed by a later item.
                 let removed = |other: &Remembered| other.what == What::Remove && other.path == item.path;
-                if self.stage.remembered.iter().any(removed) { Ok(()) } else { Err(FileError::conflict(&item.path, "it is no folder")) }
+                if self.stage.remembered.iter().any(removed) {
+                    Ok(())
+                } else {
+                    Err(FileError::conflict(&item.path, "it is not a directory"))
+                }
             }
             (What::File { .. } | What::Folder { .. } | What::Link, _) => Ok(()),
         }
@@ -108,7 +118,7 @@ impl Maker<'_> {
             // Gone already, which is what was asked for; what is replaced as a whole needs no step of its own.
             None => Ok(()),
             Some(_) if self.stage.replace => Ok(()),
-            Some(there) if is_folder(there) => Err(FileError::conflict(path, "it is a folder")),
+            Some(there) if is_folder(there) => Err(FileError::conflict(path, "it is a directory")),
             Some(_) => self.take(path.clone()),
         }
     }
@@ -127,7 +137,7 @@ impl Maker<'_> {
         let mut folders = vec![TreePath::default()];
         while let Some(path) = folders.pop() {
             let Some(tree) = self.files.folder(&path)? else {
-                return Err(FileError::conflict(&path, "it is no folder"));
+                return Err(FileError::conflict(&path, "it is not a directory"));
             };
             if self.stage.replace && path == self.stage.destination {
                 self.swap(&path)?;
@@ -167,15 +177,20 @@ impl Maker<'_> {
             (true, false) if kind(there) == FileKind::Link && !self.folders.contains_key(path) => {
                 return match self.files.folder(path)? {
                     Some(_) => Ok(Next::Enter),
-                    None => Err(FileError::conflict(path, "it is a link to no folder")),
+                    None => Err(FileError::conflict(path, "it is a link, but not to a directory")),
                 };
             }
-            (true, false) => return Err(FileError::conflict(path, "it is no folder")),
+            (true, false) => return Err(FileError::conflict(path, "it is not a directory")),
             (false, true) => {
                 self.remove_emptied(path)?;
                 self.plan.push(Step::Place { path: path.clone(), inode })?;
             }
-            (false, false) => self.plan.push(Step::Exchange { path: path.clone(), inode })?,
+            (false, false) => {
+                if let Some(what) = special(there) {
+                    return Err(FileError::Special { path: path.shown(), what });
+                }
+                self.plan.push(Step::Exchange { path: path.clone(), inode })?;
+            }
         }
         Ok(Next::Done)
     }
@@ -187,12 +202,12 @@ impl Maker<'_> {
         let mut found = Vec::new();
         while let Some(path) = folders.pop() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let folder = resolve(self.files.tree(), &path, flags, ResolveFlags::BENEATH).map_err(failed)?;
+            let folder = self.files.open_at(&path, flags)?.ok_or_else(|| failed(Errno::NOENT))?;
             let stat = rustix::fs::fstat(&folder).map_err(failed)?;
             let mut inner = names(&folder).map_err(failed)?;
             if inner.is_empty() {
                 // An empty folder was not made so by this change.
-                return Err(FileError::conflict(&path, "it is a folder"));
+                return Err(FileError::conflict(&path, "it is a directory"));
             }
             while let Some(name) = inner.next() {
                 let child = path.join(name)?;
@@ -201,7 +216,7 @@ impl Maker<'_> {
                 }
                 match stat_in(&folder, name).map_err(failed)? {
                     Some(stat) if is_folder(&stat) => folders.push(child),
-                    Some(_) | None => return Err(FileError::conflict(&path, "it is a folder that is not empty")),
+                    Some(_) | None => return Err(FileError::conflict(&path, "it is a directory that is not empty")),
                 }
             }
             found.push(Step::RemoveFolder { path, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid });
@@ -212,7 +227,7 @@ impl Maker<'_> {
     /// Makes a folder hold what is staged for it and nothing else, by its entries: the folder itself may be a mount's root.
     fn swap(&mut self, path: &TreePath) -> Result<(), FileError> {
         let failed = |error| FileError::io("look at", path.bytes(), error);
-        let tree = self.files.folder(path)?.ok_or_else(|| FileError::conflict(path, "it is no folder"))?;
+        let tree = self.files.folder(path)?.ok_or_else(|| FileError::conflict(path, "it is not a directory"))?;
         let staged = resolve(self.stage.staged(), path, OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS).map_err(failed)?;
         let mut there = names(&tree).map_err(failed)?;
         while let Some(name) = there.next() {

@@ -37,6 +37,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub(super) struct Remembered {
     pub(super) path: TreePath,
+    /// The path that was named, when links lead from it to `path`.
+    pub(super) named: Option<TreePath>,
     pub(super) what: What,
     pub(super) expected_version: Bytes,
     pub(super) expected_absent: bool,
@@ -130,7 +132,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) fn counts(&self) -> ChangeAnswer {
-        self.counts
+        self.counts.clone()
     }
 
     /// Takes inputs until the commit.
@@ -191,7 +193,18 @@ impl<'a> Stage<'a> {
         if item.path.is_empty() {
             return Err(FileError::Change { reason: "an item has no path".to_owned() });
         }
-        let path = self.destination.join(&item.path)?;
+        let mut path = self.destination.join(&item.path)?;
+        let mut named = None;
+        if item.follow && item.kind() == ChangeKind::File {
+            let (real, link) = self.files.follow(&path).map_err(|error| FileError::following(&path, error))?;
+            if real.is_root() {
+                return Err(FileError::conflict(&path, "it is a link to a directory"));
+            }
+            if link.is_some() {
+                self.counts.followed = Bytes::copy_from_slice(real.bytes());
+                named = Some(std::mem::replace(&mut path, real));
+            }
+        }
         let mode = item.mode & 0o7777;
         let mut incoming = None;
         let what = match item.kind() {
@@ -214,14 +227,15 @@ impl<'a> Stage<'a> {
             self.counts.written += 1;
         }
         let is_plain = matches!(what, What::File { keep_mode: false } | What::Link);
-        if !is_plain || !item.expected_version.is_empty() || item.expected_absent {
-            self.remembered_bytes += REMEMBERED_BYTES + path.bytes().len() + item.expected_version.len();
+        if !is_plain || named.is_some() || !item.expected_version.is_empty() || item.expected_absent {
+            let name_bytes = named.as_ref().map_or(0, |named| named.bytes().len());
+            self.remembered_bytes += REMEMBERED_BYTES + path.bytes().len() + name_bytes + item.expected_version.len();
             if self.remembered_bytes > REMEMBERED_MAX_BYTES {
                 return Err(FileError::TooLarge { reason: "it has too many items that remove, compare or keep something" });
             }
             // Of its own memory: what came from the wire keeps the whole message alive.
             let expected_version = Bytes::copy_from_slice(&item.expected_version);
-            self.remembered.push(Remembered { path, what, expected_version, expected_absent: item.expected_absent });
+            self.remembered.push(Remembered { path, named, what, expected_version, expected_absent: item.expected_absent });
         }
         Ok(incoming)
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use pyro_proto::links::FollowError;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, chmodat, chownat, mkdirat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
@@ -121,7 +122,7 @@ pub(super) fn apply_all(place: &Place<'_>, steps: &[Step]) -> Result<(), FileErr
 fn failed(step: &Step, error: Errno) -> FileError {
     match error {
         Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::NOTEMPTY | Errno::ISDIR | Errno::XDEV | Errno::LOOP => {
-            FileError::conflict(step.path(), "somebody changed it at the same time")
+            FileError::conflict(step.path(), "something changed it at the same time")
         }
         Errno::BUSY => FileError::conflict(step.path(), "something is mounted there"),
         error => FileError::io("change", step.path().bytes(), error),
@@ -156,7 +157,7 @@ impl<'a> Place<'a> {
         }
         // Through a descriptor: chmod(2) of a name would follow a link that has come in between.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let folder = resolve(self.files.tree(), path, flags, ResolveFlags::BENEATH)?;
+        let folder = self.in_place(path, flags)?;
         rustix::fs::fchmod(folder, Mode::from_raw_mode(mode))
     }
 
@@ -182,14 +183,28 @@ impl<'a> Place<'a> {
     }
 
     fn open(&self, side: Side, path: &TreePath) -> rustix::io::Result<()> {
-        let (slot, root, how) = match side {
-            Side::Tree => (0, self.files.tree(), ResolveFlags::BENEATH),
-            Side::New => (1, self.new, ResolveFlags::NO_SYMLINKS),
+        const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+        let slot = match side {
+            Side::Tree => 0,
+            Side::New => 1,
         };
         let mut last = self.last.borrow_mut();
         if last[slot].as_ref().is_none_or(|(open, _)| open != path) {
-            last[slot] = Some((path.clone(), resolve(root, path, OFlags::PATH | OFlags::DIRECTORY, how)?));
+            let folder = match side {
+                Side::Tree => self.in_place(path, FLAGS)?,
+                Side::New => resolve(self.new, path, FLAGS, ResolveFlags::NO_SYMLINKS)?,
+            };
+            last[slot] = Some((path.clone(), folder));
         }
         Ok(())
+    }
+
+    fn in_place(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.files.reach(path, flags).map_err(|error| match error {
+            FollowError::Outside { .. } => Errno::XDEV,
+            FollowError::TooMany => Errno::LOOP,
+            FollowError::NoDirectory => Errno::NOENT,
+            FollowError::Look(error) => error,
+        })
     }
 }

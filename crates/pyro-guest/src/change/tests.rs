@@ -331,6 +331,116 @@ fn link_in_the_middle_is_followed_inside_and_never_out() {
     }
 }
 
+fn link(disk: &Disk, name: &str, target: &str) {
+    std::os::unix::fs::symlink(target, disk.path(name)).expect("it is made");
+}
+
+#[test]
+fn absolute_link_to_the_workspace_leads_inside() {
+    let disk = Disk::with(&sample());
+    for (name, target) in [("absolute", "/workspace/d"), ("climbing", "../workspace/d"), ("top", "/workspace")] {
+        link(&disk, name, target);
+    }
+    disk.change(&[file("absolute/x", "one"), file("absolute/new/deep", "two"), file("climbing/z", "three"), file("top/a", "four")])
+        .expect("it stays inside");
+    for (path, content) in [("d/x", "one"), ("d/new/deep", "two"), ("d/z", "three"), ("a", "four")] {
+        assert_eq!(std::fs::read(disk.path(path)).expect("a file"), content.as_bytes(), "{path}");
+    }
+    disk.change(&[
+        item("absolute/x", ChangeKind::Remove),
+        item("absolute/e/y", ChangeKind::Remove),
+        file("absolute/e", "no directory now"),
+    ])
+    .expect("it stays inside");
+    assert!(!disk.path("d/x").exists() && disk.path("d/e").is_file());
+    assert!(disk.path("absolute").is_symlink());
+}
+
+#[test]
+fn file_is_written_where_its_link_leads() {
+    let disk = Disk::with(&sample());
+    let follow = |path: &str, content: &str| with(file(path, content), |item| (item.follow, item.keep_mode) = (true, true));
+    for (name, target, written) in [
+        ("relative", "d/x", "d/x"),
+        ("absolute", "/workspace/d/x", "d/x"),
+        ("chain", "relative", "d/x"),
+        ("d/up", "../a", "a"),
+        ("l/through", "../a", "a"),
+        ("dangling", "d/e/new", "d/e/new"),
+        ("deep", "no/such/new", "no/such/new"),
+    ] {
+        link(&disk, name, target);
+        let answer = disk.change(&[follow(name, name)]).expect(name);
+        assert_eq!(answer.followed, written.as_bytes(), "{name}");
+        assert_eq!(std::fs::read(disk.path(written)).expect("a file"), name.as_bytes());
+        assert_eq!(std::fs::read_link(disk.path(name)).expect("still a link"), Path::new(target));
+    }
+    assert_eq!(std::fs::metadata(disk.path("d/x")).expect("a file").permissions().mode() & 0o7777, 0o600, "the target's mode is kept");
+    let answer = disk.change(&[follow("d/x", "directly"), follow("fresh", "new")]).expect("no link");
+    assert_eq!(answer.followed, "");
+}
+
+#[test]
+fn link_that_leads_out_or_nowhere_is_not_written_through() {
+    let disk = Disk::with(&sample());
+    let follow = |path: &str| with(file(path, "x"), |item| item.follow = true);
+    for (name, target, kind) in [
+        ("out", "/etc/passwd", ErrorKind::PermissionDenied),
+        ("up", "../../x", ErrorKind::PermissionDenied),
+        ("staging", "../pyro/x", ErrorKind::PermissionDenied),
+        ("loop", "loop", ErrorKind::Conflict),
+        ("ping", "pong", ErrorKind::Conflict),
+        ("pong", "ping", ErrorKind::Conflict),
+        ("folder", "d", ErrorKind::Conflict),
+        ("top", "/workspace", ErrorKind::Conflict),
+        ("below", "a/x", ErrorKind::NotFound),
+    ] {
+        link(&disk, name, target);
+        let before = disk.tree();
+        // The second of two links that lead to each other is not there yet when the first one is tried.
+        if name != "ping" {
+            let error = disk.change(&[follow(name)]).expect_err(name);
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert_eq!(disk.tree(), before, "{name}");
+        }
+    }
+    let error = disk.change(&[follow("out")]).expect_err("it leads out").to_string();
+    assert_eq!(error, "`out` leads out of the workspace: `out` is a link to `/etc/passwd`");
+}
+
+#[test]
+fn link_that_changes_while_its_file_is_sent_is_a_conflict() {
+    let disk = Disk::with(&sample());
+    link(&disk, "link", "d/x");
+    let (sender, mut receiver) = mpsc::channel(8);
+    inputs("", false, &[with(file("link", "x"), |item| item.follow = true)]).into_iter().for_each(|input| {
+        sender.try_send(input).expect("there is room");
+    });
+    let mut stage = Stage::begin(&disk.files).expect("it begins");
+    stage.fill(&mut receiver).expect("it is staged");
+    std::fs::remove_file(disk.path("link")).expect("it is there");
+    link(&disk, "link", "a");
+    let error = Plan::make(&disk.files, &stage).expect_err("the link leads elsewhere by now");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[test]
+fn special_file_is_never_replaced_by_a_file() {
+    let disk = Disk::with(&sample());
+    rustix::fs::mknodat(rustix::fs::CWD, disk.path("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("it is made");
+    let _socket = std::os::unix::net::UnixListener::bind(disk.path("socket")).expect("it is made");
+    link(&disk, "to-fifo", "fifo");
+    for (change, what) in [
+        (file("fifo", "x"), "`fifo` is a FIFO, not a regular file"),
+        (file("socket", "x"), "`socket` is a socket, not a regular file"),
+        (item("fifo", ChangeKind::Link), "`fifo` is a FIFO, not a regular file"),
+        (with(file("to-fifo", "x"), |item| item.follow = true), "`fifo` is a FIFO, not a regular file"),
+    ] {
+        assert_eq!(disk.change(&[change]).expect_err("it is refused").to_string(), what);
+    }
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&std::fs::symlink_metadata(disk.path("fifo")).expect("it is there").file_type()));
+}
+
 #[test]
 fn replaced_file_keeps_mode_and_owner_when_asked_to() {
     let disk = Disk::with(&sample());

@@ -3,6 +3,7 @@
 use std::io;
 
 use pyro_proto::error::{ErrorKind, Failure};
+use pyro_proto::links::FollowError;
 use rustix::io::Errno;
 
 use super::TreePath;
@@ -14,10 +15,16 @@ pub(crate) enum FileError {
     Path { path: String, reason: &'static str },
     #[error("the workspace has no `{path}`")]
     Missing { path: String },
-    #[error("`{path}` leads out of the workspace")]
-    Outside { path: String },
+    #[error("`{path}` leads out of the workspace: `{link}` is a link to `{target}`")]
+    Outside { path: String, link: String, target: String },
+    #[error("`{path}` cannot be followed: too many levels of symbolic links")]
+    Loop { path: String },
+    #[error("`{path}` is a link to `{target}`, which does not exist")]
+    Dangling { path: String, target: String },
     #[error("cannot change `{path}`: {found}")]
     Conflict { path: String, found: &'static str },
+    #[error("`{path}` is {what}, not a regular file")]
+    Special { path: String, what: &'static str },
     #[error("the change is not valid: {reason}")]
     Change { reason: String },
     #[error("the change is too large: {reason}")]
@@ -42,12 +49,22 @@ impl FileError {
         }
     }
 
-    /// What resolving a path failed with.
-    pub(crate) fn resolving(path: &TreePath, error: Errno) -> Self {
+    /// What opening a path failed with.
+    pub(crate) fn opening(path: &TreePath, error: Errno) -> Self {
         match error {
             Errno::NOENT | Errno::NOTDIR => Self::Missing { path: path.shown() },
-            Errno::XDEV => Self::Outside { path: path.shown() },
+            Errno::LOOP => Self::Loop { path: path.shown() },
             error => Self::io("open", path.bytes(), error),
+        }
+    }
+
+    /// Why a path leads nowhere.
+    pub(crate) fn following(path: &TreePath, error: FollowError<Errno>) -> Self {
+        match error {
+            FollowError::Outside { link, target } => Self::Outside { path: path.shown(), link: shown(&link), target: shown(&target) },
+            FollowError::TooMany => Self::Loop { path: path.shown() },
+            FollowError::NoDirectory => Self::Missing { path: path.shown() },
+            FollowError::Look(error) => Self::opening(path, error),
         }
     }
 
@@ -57,10 +74,10 @@ impl FileError {
 
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Path { .. } | Self::Change { .. } => ErrorKind::InvalidArgument,
-            Self::Missing { .. } => ErrorKind::NotFound,
+            Self::Path { .. } | Self::Special { .. } | Self::Change { .. } => ErrorKind::InvalidArgument,
+            Self::Missing { .. } | Self::Dangling { .. } => ErrorKind::NotFound,
             Self::Outside { .. } => ErrorKind::PermissionDenied,
-            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Loop { .. } => ErrorKind::Conflict,
             Self::TooLarge { .. } | Self::DiskFull => ErrorKind::LimitExceeded,
             Self::Closing | Self::Abandoned => ErrorKind::WrongState,
             Self::Io { .. } | Self::Torn { .. } => ErrorKind::Io,

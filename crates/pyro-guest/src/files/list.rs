@@ -30,12 +30,12 @@ pub(crate) fn list(
     limit: u64,
     pages: &mpsc::Sender<Result<ListFilesAnswer, Status>>,
 ) -> Result<(), FileError> {
-    let listed = resolve(files.tree(), path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::BENEATH);
-    let listed = listed.map_err(|error| FileError::resolving(path, error))?;
-    let stat = rustix::fs::fstat(&listed).map_err(|error| FileError::resolving(path, error))?;
+    let opening = |error| FileError::opening(path, error);
+    let listed = files.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?.ok_or_else(|| FileError::Missing { path: path.shown() })?;
+    let stat = rustix::fs::fstat(&listed).map_err(opening)?;
     let mut page = Page { pages, entries: Vec::new(), bytes: 0, left: if limit == 0 { u64::MAX } else { limit }, truncated: false };
     let walked = if kind(&stat) == FileKind::Directory {
-        let root = openat(&listed, ".", FOLDER, Mode::empty()).map_err(|error| FileError::resolving(path, error))?;
+        let root = openat(&listed, ".", FOLDER, Mode::empty()).map_err(opening)?;
         drop(listed);
         walk(&root, path.bytes().to_vec(), recursive, &mut page)
     } else {

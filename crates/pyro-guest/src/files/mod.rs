@@ -2,7 +2,9 @@
 //!
 //! The disk's root holds `tree`, which is bind-mounted at `/workspace`, and `pyro`, the agent's own folder, which no command sees. The
 //! agent works from the disk's root, so that a rename between the two stays on one mount. Paths come from the host and from users: they
-//! are resolved below `tree` by the kernel (openat2(2)), which lets a link lead anywhere inside and nowhere else.
+//! are resolved below `tree` by the kernel (openat2(2)), which lets a relative link lead anywhere inside and nowhere else. A link it refuses
+//! may still lead inside, as one to `/workspace/…` does: such a path is followed name by name (`pyro_proto::links`), and what comes out of it
+//! is opened without following anything.
 //!
 //! Everything here blocks, possibly for as long as the file system is frozen, and belongs on a thread of its own.
 
@@ -16,6 +18,8 @@ mod walk;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pyro_proto::links::{self, FollowError, Found};
+use pyro_proto::v1::FileKind;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, mkdirat, openat, openat2, statat};
 use rustix::io::Errno;
 
@@ -24,7 +28,7 @@ pub(crate) use list::list;
 pub(crate) use path::TreePath;
 pub(crate) use read::{Stop, read};
 pub(crate) use remove::remove_tree;
-pub(crate) use status::{is_folder, kind, version};
+pub(crate) use status::{is_folder, kind, special, version};
 pub(crate) use walk::names;
 
 const TREE: &str = "tree";
@@ -87,22 +91,61 @@ impl Files {
 
     /// Opens a folder of the tree, following links that stay inside, or None when there is no such folder.
     pub(crate) fn folder(&self, path: &TreePath) -> Result<Option<OwnedFd>, FileError> {
-        match resolve(self.tree(), path, FOLDER, ResolveFlags::BENEATH) {
-            Ok(folder) => Ok(Some(folder)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(FileError::resolving(path, error)),
-        }
+        self.open_at(path, FOLDER)
     }
 
     /// Returns what is at `path`, its last component not followed, or None when nothing is.
     pub(crate) fn stat(&self, path: &TreePath) -> Result<Option<Stat>, FileError> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let stat = resolve(self.tree(), path, flags, ResolveFlags::BENEATH).and_then(rustix::fs::fstat);
-        match stat {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(FileError::resolving(path, error)),
+        match self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)? {
+            Some(place) => rustix::fs::fstat(place).map(Some).map_err(|error| FileError::opening(path, error)),
+            None => Ok(None),
         }
+    }
+
+    /// Opens what is at `path`, following links that stay inside, or None when nothing is. With `NOFOLLOW` a link at its end is not followed.
+    pub(crate) fn open_at(&self, path: &TreePath, flags: OFlags) -> Result<Option<OwnedFd>, FileError> {
+        match self.reach(path, flags) {
+            Ok(found) => Ok(Some(found)),
+            Err(FollowError::NoDirectory | FollowError::Look(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
+            Err(error) => Err(FileError::following(path, error)),
+        }
+    }
+
+    /// As [`open_at`](Self::open_at), for steps that are carried out on descriptors.
+    pub(crate) fn reach(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd, FollowError<Errno>> {
+        match resolve(self.tree(), path, flags, ResolveFlags::BENEATH) {
+            Err(Errno::XDEV) => {
+                let real = match path.split().filter(|_| flags.contains(OFlags::NOFOLLOW)) {
+                    Some((parent, name)) => self.follow(&parent)?.0.join(name),
+                    None => Ok(self.follow(path)?.0),
+                };
+                let real = real.map_err(|_| FollowError::Look(Errno::NAMETOOLONG))?;
+                resolve(self.tree(), &real, flags, ResolveFlags::NO_SYMLINKS).map_err(FollowError::Look)
+            }
+            result => result.map_err(FollowError::Look),
+        }
+    }
+
+    /// Returns the path without links that `path` leads to, where nothing may be, and what the last link on the way says.
+    pub(crate) fn follow(&self, path: &TreePath) -> Result<(TreePath, Option<Vec<u8>>), FollowError<Errno>> {
+        let followed = links::follow(path.bytes(), |path| {
+            let path = TreePath::parse(path).map_err(|_| Errno::NAMETOOLONG)?;
+            let place = match resolve(self.tree(), &path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS) {
+                Ok(place) => place,
+                Err(Errno::NOENT) => return Ok(Found::Missing),
+                Err(error) => return Err(error),
+            };
+            let stat = rustix::fs::fstat(&place)?;
+            Ok(match kind(&stat) {
+                FileKind::Directory => Found::Directory,
+                FileKind::Link => Found::Link(list::link_target(&place, b"", &stat).into()),
+                FileKind::File | FileKind::Fifo | FileKind::Socket | FileKind::Device | FileKind::Other | FileKind::Unspecified => {
+                    Found::Other
+                }
+            })
+        })?;
+        let path = TreePath::parse(&followed.path).map_err(|_| FollowError::Look(Errno::NAMETOOLONG))?;
+        Ok((path, followed.link.map(|(_, target)| target)))
     }
 }
 

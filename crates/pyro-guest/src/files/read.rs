@@ -1,15 +1,17 @@
 //! Reads ranges of files.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use pyro_proto::limits::OUTPUT_CHUNK_BYTES;
 use pyro_proto::v1::{FileKind, FileRange, ReadFilesAnswer, read_files_answer};
-use rustix::fs::{OFlags, ResolveFlags, fstat};
+use rustix::fs::{OFlags, fstat};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::list::link_target;
 use super::status::{kind, status};
-use super::{FileError, Files, TreePath, resolve};
+use super::{FileError, Files, TreePath};
 
 /// Nobody reads the answers any more, or a file broke off.
 pub(crate) struct Stop;
@@ -21,7 +23,7 @@ pub(crate) fn read(files: &Files, range: &FileRange, answers: &mpsc::Sender<Resu
         Ok(path) => path,
         Err(error) => return send(read_files_answer::Answer::Failure(error.failure())),
     };
-    let file = match open(files, &path) {
+    let file = match open(files, &path, range.follow) {
         Ok((status, file)) => {
             send(read_files_answer::Answer::Status(status))?;
             file
@@ -55,19 +57,30 @@ pub(crate) fn read(files: &Files, range: &FileRange, answers: &mpsc::Sender<Resu
 }
 
 /// Returns what is there and, of a regular file, the file. Nothing else is ever opened: a FIFO would block and a device would act.
-fn open(files: &Files, path: &TreePath) -> Result<(pyro_proto::v1::FileStatus, Option<std::os::fd::OwnedFd>), FileError> {
-    let resolving = |error| FileError::resolving(path, error);
-    let place = resolve(files.tree(), path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::BENEATH).map_err(resolving)?;
-    let stat = fstat(&place).map_err(resolving)?;
+fn open(files: &Files, named: &TreePath, follow: bool) -> Result<(pyro_proto::v1::FileStatus, Option<std::os::fd::OwnedFd>), FileError> {
+    let (path, target) = match follow {
+        true => {
+            let (real, target) = files.follow(named).map_err(|error| FileError::following(named, error))?;
+            (Cow::Owned(real), target)
+        }
+        false => (Cow::Borrowed(named), None),
+    };
+    let missing = || match &target {
+        Some(target) => FileError::Dangling { path: named.shown(), target: super::error::shown(target) },
+        None => FileError::Missing { path: named.shown() },
+    };
+    let opening = |error| FileError::opening(&path, error);
+    let place = files.open_at(&path, OFlags::PATH | OFlags::NOFOLLOW)?.ok_or_else(missing)?;
+    let stat = fstat(&place).map_err(opening)?;
     let target = link_target(&place, b"", &stat);
     let name = Bytes::copy_from_slice(path.bytes());
     if kind(&stat) != FileKind::File {
         return Ok((status(name, &stat, target), None));
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = resolve(files.tree(), path, flags, ResolveFlags::BENEATH).map_err(resolving)?;
+    let file = files.open_at(&path, flags)?.ok_or_else(missing)?;
     // What was opened is what is told, should it have been replaced in between.
-    let stat = fstat(&file).map_err(resolving)?;
+    let stat = fstat(&file).map_err(opening)?;
     let file = (kind(&stat) == FileKind::File).then_some(file);
     Ok((status(name, &stat, target), file))
 }

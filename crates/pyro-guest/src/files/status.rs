@@ -35,7 +35,21 @@ pub(crate) fn kind(stat: &Stat) -> FileKind {
         FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Directory,
         FileType::Symlink => FileKind::Link,
-        FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => FileKind::Other,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice | FileType::BlockDevice => FileKind::Device,
+        FileType::Unknown => FileKind::Other,
+    }
+}
+
+/// Names what is never opened and never replaced by a file; None for files, directories and links.
+pub(crate) fn special(stat: &Stat) -> Option<&'static str> {
+    match kind(stat) {
+        FileKind::File | FileKind::Directory | FileKind::Link => None,
+        FileKind::Fifo => Some("a FIFO"),
+        FileKind::Socket => Some("a socket"),
+        FileKind::Device => Some("a device"),
+        FileKind::Other | FileKind::Unspecified => Some("of an unknown kind"),
     }
 }
 

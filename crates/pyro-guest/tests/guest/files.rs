@@ -46,9 +46,12 @@ fn all() -> ListFilesRequest {
 }
 
 async fn read(client: &mut Client, ranges: &[(&[u8], u64, u64)]) -> Vec<read_files_answer::Answer> {
-    let ranges =
-        ranges.iter().map(|(path, offset, max_bytes)| FileRange { path: path.to_vec().into(), offset: *offset, max_bytes: *max_bytes });
-    let mut answers = client.read_files(ReadFilesRequest { ranges: ranges.collect() }).await.expect("it is accepted").into_inner();
+    let range = |&(path, offset, max_bytes): &(&[u8], u64, u64)| FileRange { path: path.to_vec().into(), offset, max_bytes, follow: false };
+    read_ranges(client, ranges.iter().map(range).collect()).await
+}
+
+async fn read_ranges(client: &mut Client, ranges: Vec<FileRange>) -> Vec<read_files_answer::Answer> {
+    let mut answers = client.read_files(ReadFilesRequest { ranges }).await.expect("it is accepted").into_inner();
     let mut all = Vec::new();
     while let Some(ReadFilesAnswer { answer }) = answers.message().await.expect("the call lives") {
         all.push(answer.expect("an answer"));
@@ -105,7 +108,7 @@ async fn tree_is_listed_in_order_with_what_each_entry_is() {
         (b"b/inner", FileKind::Directory, folder_size("b")),
         (b"b/inner/file", FileKind::File, 5),
         (b"b.txt", FileKind::File, 0),
-        (b"fifo", FileKind::Other, 0),
+        (b"fifo", FileKind::Fifo, 0),
         (b"link", FileKind::Link, 4),
         (b"\xff\xfe\n", FileKind::File, 1),
     ];
@@ -177,7 +180,7 @@ async fn ranges_are_read_and_nothing_but_files_is_opened() {
         .collect();
     let expected = [
         "Link",
-        "Other",
+        "Fifo",
         "Directory",
         "the workspace has no `gone`",
         "`../x` is no path in the workspace: it has a component `.` or `..`",
@@ -187,6 +190,43 @@ async fn ranges_are_read_and_nothing_but_files_is_opened() {
     assert_eq!(shown, expected);
     let many = ReadFilesRequest { ranges: vec![FileRange::default(); limits::READ_FILES_MAX + 1] };
     assert_eq!(kind_of(&client.read_files(many).await.expect_err("too many")), ErrorKind::LimitExceeded);
+}
+
+#[tokio::test]
+async fn file_is_read_where_its_link_leads() {
+    let (folder, mut client) = disk().await;
+    let tree = folder.path().join("tree");
+    std::fs::create_dir(tree.join("d")).expect("it is made");
+    std::fs::write(tree.join("d/file"), "content").expect("it is written");
+    for (name, target) in [
+        ("chain", "link"),
+        ("link", "/workspace/d/file"),
+        ("dir", "/workspace/d"),
+        ("none", "d/none"),
+        ("out", "/etc/passwd"),
+        ("loop", "loop"),
+    ] {
+        std::os::unix::fs::symlink(target, tree.join(name)).expect("it is made");
+    }
+    let mut follow = async |path: &str, follow| {
+        let ranges = vec![FileRange { path: path.to_owned().into(), offset: 0, max_bytes: 9, follow }];
+        match read_ranges(&mut client, ranges).await.as_slice() {
+            [read_files_answer::Answer::Status(status)] => format!("{:?} {}", status.kind(), String::from_utf8_lossy(&status.path)),
+            [read_files_answer::Answer::Status(status), read_files_answer::Answer::Content(content)] => {
+                format!("{} {}", String::from_utf8_lossy(&status.path), String::from_utf8_lossy(content))
+            }
+            [read_files_answer::Answer::Failure(failure)] => failure.message.clone(),
+            other => panic!("one answer awaited, not {other:?}"),
+        }
+    };
+    assert_eq!(follow("chain", true).await, "d/file content");
+    assert_eq!(follow("chain", false).await, "Link chain");
+    assert_eq!(follow("dir/file", false).await, "dir/file content");
+    assert_eq!(follow("dir", true).await, "Directory d");
+    assert_eq!(follow("none", true).await, "`none` is a link to `d/none`, which does not exist");
+    assert_eq!(follow("out", true).await, "`out` leads out of the workspace: `out` is a link to `/etc/passwd`");
+    assert_eq!(follow("loop", true).await, "`loop` cannot be followed: too many levels of symbolic links");
+    assert_eq!(follow("gone", true).await, "the workspace has no `gone`");
 }
 
 #[tokio::test]

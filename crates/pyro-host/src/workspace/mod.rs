@@ -16,6 +16,7 @@ mod process;
 mod secrets;
 mod service;
 mod services;
+mod shell_write;
 mod shells;
 mod standby;
 

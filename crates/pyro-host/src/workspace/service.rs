@@ -191,9 +191,7 @@ impl supervisor_server::Supervisor for Service {
     }
 
     async fn shell_write(&self, request: Request<ShellWriteRequest>) -> Result<Response<ShellWriteAnswer>, Status> {
-        let ShellWriteRequest { number, input } = request.into_inner();
-        let end_cursor = self.0.write_shell(number, input).await?;
-        Ok(Response::new(ShellWriteAnswer { end_cursor }))
+        Ok(Response::new(self.0.write_shell(request.into_inner()).await?))
     }
 
     async fn shell_signal(&self, request: Request<ShellSignalRequest>) -> Result<Response<ShellSignalAnswer>, Status> {

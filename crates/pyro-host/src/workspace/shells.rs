@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use pyro_proto::{
     error::{ErrorKind, Failure},
-    limits::{SHELL_INPUT_MAX_BYTES, TERMINAL_COLUMNS, TERMINAL_ROWS},
+    limits::{TERMINAL_COLUMNS, TERMINAL_ROWS},
     process::ProcessId,
     v1::{
         EndProcess, ExecAttach, ExecExit, ExecInput, ExecOutput, ExecStart, QuietReason, ShellAttachInput, ShellAttachOutput,
@@ -26,7 +26,7 @@ use pyro_store::{RingReader, RingWriter, SHELL_RING_BYTES, ShellRecord, Workspac
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::{Supervisor, exec::sanitise, now_ms};
+use super::{Supervisor, exec::sanitise, now_ms, shell_write::open_line};
 use crate::{
     error::{HostError, HostResult},
     lock,
@@ -55,28 +55,38 @@ const ATTACH_PIECE_BYTES: u64 = 64 << 10;
 pub(super) struct Shell {
     input: mpsc::Sender<ExecInput>,
     ring: Mutex<RingWriter>,
-    progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Progress>,
     /// Bytes of input that were sent to the guest, by the guest's count.
     sent: AtomicU64,
+    /// Bytes of input since the last end of a line.
+    line_bytes: AtomicUsize,
 }
 
 /// How far a shell has come.
 #[derive(Debug, Clone)]
-struct Progress {
+pub(super) struct Progress {
     /// Where its output ends in the ring.
     end: u64,
-    last_output: Instant,
-    terminal: TerminalState,
-    ended: Option<ExecExit>,
+    pub(super) last_output: Instant,
+    pub(super) last_input: Instant,
+    pub(super) terminal: TerminalState,
+    pub(super) ended: Option<ExecExit>,
     /// Until when its quiet means nothing; `None` once it was seen at a prompt or with a program.
-    starts_until: Option<Instant>,
+    pub(super) starts_until: Option<Instant>,
 }
 
 impl Shell {
     fn new(input: mpsc::Sender<ExecInput>, ring: RingWriter, starts_until: Option<Instant>) -> Self {
+        let now = Instant::now();
         let progress =
-            Progress { end: ring.end(), last_output: Instant::now(), terminal: TerminalState::default(), ended: None, starts_until };
-        Self { input, ring: Mutex::new(ring), progress: watch::Sender::new(progress), sent: AtomicU64::new(0) }
+            Progress { end: ring.end(), last_output: now, last_input: now, terminal: TerminalState::default(), ended: None, starts_until };
+        Self {
+            input,
+            ring: Mutex::new(ring),
+            progress: watch::Sender::new(progress),
+            sent: AtomicU64::new(0),
+            line_bytes: AtomicUsize::new(0),
+        }
     }
 
     async fn send(&self, input: Input) -> HostResult<()> {
@@ -88,9 +98,20 @@ impl Shell {
         }
     }
 
-    async fn write(&self, bytes: Bytes) -> HostResult<()> {
+    pub(super) async fn write(&self, bytes: Bytes) -> HostResult<()> {
         self.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        self.line_bytes.store(open_line(self.line_bytes(), &bytes), Ordering::SeqCst);
+        self.progress.send_modify(|progress| progress.last_input = Instant::now());
         self.send(Input::Stdin(bytes)).await
+    }
+
+    pub(super) fn line_bytes(&self) -> usize {
+        self.line_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Returns where its output ends.
+    pub(super) fn end(&self) -> u64 {
+        self.progress.borrow().end
     }
 
     /// Keeps output and tells how far it has come.
@@ -109,7 +130,12 @@ impl Shell {
 
     /// Tells whether the shell waits for input, having seen all that was sent to it.
     fn is_at_prompt(&self, progress: &Progress) -> bool {
-        progress.terminal.prompt && progress.terminal.input_bytes >= self.sent.load(Ordering::SeqCst)
+        progress.terminal.prompt && self.has_taken_all(progress)
+    }
+
+    /// Tells whether the terminal had taken all that was sent when it was looked at.
+    pub(super) fn has_taken_all(&self, progress: &Progress) -> bool {
+        progress.terminal.input_bytes >= self.sent.load(Ordering::SeqCst)
     }
 }
 
@@ -149,6 +175,7 @@ impl Supervisor {
                 id: ProcessId::Shell(number).number(),
                 terminal: Some(size),
                 login: true,
+                no_history_expansion: request.no_history_expansion,
                 ..ExecStart::default()
             };
             // A line that is run instead of the shell comes to no prompt.
@@ -267,27 +294,13 @@ impl Supervisor {
     }
 
     /// Returns a shell that runs.
-    fn shell(&self, number: u64) -> HostResult<Arc<Shell>> {
+    pub(super) fn shell(&self, number: u64) -> HostResult<Arc<Shell>> {
         if let Some(shell) = lock(&self.shells).get(&number) {
             return Ok(shell.clone());
         }
         let workspace = self.adopted()?;
         let record = lock(&self.registry).shell(workspace, number)?;
         Err(HostError::WrongState { problem: format!("shell sh{} has ended", record.number) })
-    }
-
-    /// Writes to a shell; returns where its output ended before.
-    pub(super) async fn write_shell(&self, number: u64, input: Bytes) -> HostResult<u64> {
-        self.not_paused()?;
-        if input.len() > SHELL_INPUT_MAX_BYTES {
-            return Err(HostError::Invalid { problem: format!("one write to a shell carries at most {SHELL_INPUT_MAX_BYTES} bytes") });
-        }
-        let shell = self.shell(number)?;
-        let end = shell.progress.borrow().end;
-        shell.write(input).await?;
-        lock(&self.registry).touch_workspace(self.adopted()?)?;
-        self.activity.notify_waiters();
-        Ok(end)
     }
 
     /// Sends a signal to a shell's foreground.

@@ -40,7 +40,8 @@ impl From<pyro_tree::Note> for SourceNote {
 
 /// Copy a folder or an archive of the host into a running workspace, all of it or nothing
 ///
-/// In a Git checkout tracked files and untracked ones that are not ignored are taken.
+/// In a Git checkout tracked files and untracked ones that are not ignored are taken. A pushed file replaces an existing link; a push onto
+/// a FIFO, a socket or a device is refused.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -101,7 +102,8 @@ pub struct SyncPushAnswer {
 
 /// Apply a unified diff to a workspace: all files or none
 ///
-/// Added, changed, deleted, renamed and copied files and changed modes. A patch that does not fit says which hunk, and what is there.
+/// Added, changed, deleted, renamed and copied files and changed modes. A patch that does not fit says which hunk, and what is there. Links
+/// are patched as links, as Git does.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

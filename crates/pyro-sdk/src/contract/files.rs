@@ -99,7 +99,7 @@ pub struct FileListAnswer {
 
 /// Read a text file of a workspace
 ///
-/// A file that is not UTF-8 text answers its size and type, and no content.
+/// A file that is not UTF-8 text answers its size and type, and no content. Links within `/workspace` are followed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -147,13 +147,14 @@ pub struct FileReadAnswer {
     pub next_offset: Option<u64>,
     /// Whether what was asked for did not fit into the answer
     pub truncated: bool,
-    /// What a link says; it is not followed
+    /// Where the path led, if it goes through a link
     pub link_target: Option<String>,
 }
 
 /// Write a text file in a workspace, replacing it as a whole
 ///
-/// Folders above it are made when they are missing; a file that is there keeps its mode.
+/// Missing directories above it are created. An existing file is replaced atomically and keeps its mode and owner; other hard links
+/// to it keep the old content. Through a symbolic link within `/workspace` its target is written, and created if it is missing.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -187,13 +188,16 @@ pub struct FileWriteAnswer {
     pub workspace_id: String,
     /// The file
     pub path: String,
+    /// File that was written, if the path goes through a link
+    pub link_target: Option<String>,
     /// Bytes of it
     pub bytes_written: u64,
 }
 
 /// Replace text in a file of a workspace
 ///
-/// The text must match exactly, and once; with `all` as often as it likes.
+/// The text must match exactly, and once; with `all` as often as it likes. Through a symbolic link within `/workspace` its target is
+/// changed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -223,6 +227,8 @@ pub struct FileReplaceAnswer {
     pub workspace_id: String,
     /// The file
     pub path: String,
+    /// File that was changed, if the path goes through a link
+    pub link_target: Option<String>,
     /// How often the text was replaced
     pub replacement_count: u64,
     /// Bytes of the file now

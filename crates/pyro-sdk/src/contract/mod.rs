@@ -55,7 +55,7 @@ pub use network::{
     AuditAnswer, AuditVerify, AuditedLog, NetworkAllow, NetworkAnswer, NetworkDeny, NetworkEntry, NetworkLearn, NetworkLearnAnswer,
     NetworkList,
 };
-pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations};
+pub use operation::{Definition, Effect, Entry, Operation, Profile, Repeat, operations, request_of};
 pub use port::{PortList, PortListAnswer, PortPublish, PortPublished, PortUnpublish, PortUnpublished};
 pub use run::VmRun;
 pub use service::{

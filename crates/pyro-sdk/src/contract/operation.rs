@@ -187,9 +187,21 @@ impl Entry {
 
 fn invoke<'a, O: Operation>(pyro: &'a Pyro, request: Value, observer: &'a Observer) -> Invocation<'a> {
     Box::pin(async move {
-        let request: O = serde_json::from_value(request).map_err(|source| Problem::Request { operation: O::DEFINITION.name, source })?;
+        let request: O = request_of(request)?;
         let answer = request.call(pyro, observer).await?;
         Ok(serde_json::to_value(answer).expect("answers have string keys only"))
+    })
+}
+
+/// Reads a request in JSON.
+///
+/// # Errors
+/// It does not follow its schema; the error names the field.
+pub fn request_of<O: Operation>(request: Value) -> Result<O> {
+    serde_path_to_error::deserialize(request).map_err(|error| {
+        // A field that is missing, or that there is not, has no place of its own.
+        let field = Some(error.path().to_string()).filter(|path| path != ".");
+        Problem::Request { operation: O::DEFINITION.name, field, source: error.into_inner() }.into()
     })
 }
 

@@ -126,6 +126,10 @@ pub struct ShellOpen {
     #[schemars(extend("x-pyro-profile" = "full"))]
     #[cfg_attr(feature = "cli", arg(long = "secret-env", value_name = "NAME[=VARIABLE]"))]
     pub secret_env: Vec<SecretVariable>,
+    /// Turn bash's history expansion off, so that `!` is an ordinary character; always off in shells that MCP opens
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_history_expansion: bool,
 }
 
 /// List a workspace's shells, those that have ended too
@@ -225,6 +229,11 @@ pub struct ShellReadAnswer {
 }
 
 /// Write to a shell, as if it were typed
+///
+/// Text that holds tabs or newlines is pasted if the program has asked for bracketed paste, as line editors do, and typed otherwise. Newlines
+/// at its end are Enter, and without Enter behind it a tab at its end is the Tab key. Input that holds other control characters, a carriage
+/// return among them, is keys and is typed as it is. A line of more than 4095 bytes for a program that reads whole lines is refused, since the
+/// terminal would drop the rest.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -255,6 +264,8 @@ pub struct ShellWriteAnswer {
     pub cursor: u64,
     /// Bytes that were written, with the Enter
     pub bytes_written: u64,
+    /// Whether the text was pasted rather than typed
+    pub pasted: bool,
 }
 
 /// Send a signal to what runs in a shell's foreground

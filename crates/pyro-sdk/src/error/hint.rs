@@ -14,6 +14,8 @@ impl Error {
         let special = match &*self.problem {
             Problem::Environment(error) => error.hint(),
             Problem::UnknownEnvironment(_) => Some("list the environments with `pyro env list`".to_owned()),
+            Problem::Request { field: Some(field), .. } => Some(format!("correct `{field}` and try again")),
+            Problem::Request { field: None, .. } => Some("correct the request and try again".to_owned()),
             Problem::UnknownOperation { .. } => Some("the operations are in `docs/reference/operations.md`".to_owned()),
             Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some(format!("give a number from {} to {}", error.minimum, error.maximum))
@@ -71,7 +73,15 @@ impl Error {
             }
             Problem::SecretsWhileRunning { workspace } => Some(format!("stop it first: `pyro workspace stop {workspace}`")),
             Problem::SecretTwice { .. } => Some("give each secret once, by `--secret` or by `--secret-file`".to_owned()),
-            Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 1 byte to 64 KiB".to_owned()),
+            Problem::SecretTooShort { name } => Some(format!(
+                "use a longer value, or pass what is not secret as a plain variable, `--env {name}=VALUE`: every occurrence of a secret in output is replaced, and a short \
+                 value occurs everywhere"
+            )),
+            Problem::SecretUnknown { workspace, known, .. } => Some(match &known[..] {
+                [] => format!("`pyro workspace status {workspace}` shows that it has none; they are named when a workspace is created: `--secret NAME`"),
+                known => format!("it has `{}`; see them with `pyro workspace status {workspace}`", known.join("`, `")),
+            }),
+            Problem::SecretUnusable { .. } => Some("a secret is UTF-8 text of 4 bytes to 64 KiB".to_owned()),
             Problem::TooManySecrets { .. } => Some("put several into one file, and give that with `--secret-file`".to_owned()),
             Problem::NoSuchSecret { .. } => Some(
                 "secrets are named when the workspace is made: `--secret NAME=VALUE`, `--secret-file NAME=PATH`; `pyro workspace status WORKSPACE` \
@@ -136,6 +146,9 @@ impl Error {
             Problem::Workspace { kind: ErrorKind::MachineFailed, .. } if self.gone => {
                 Some("check the host with `pyro doctor`, then try again".to_owned())
             }
+            Problem::Workspace { operation: "write to a shell of", kind: ErrorKind::LimitExceeded, .. } => Some(
+                "nothing was written; write the text to a file with `pyro workspace file write WORKSPACE FILE --text TEXT`, and have the program read that".to_owned(),
+            ),
             Problem::Workspace { operation: "open a shell in", workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
                 "give a folder and a user that are in it: `pyro workspace exec {workspace} -- ls -d FOLDER`, `pyro workspace exec {workspace} -- id USER`"
             )),
@@ -161,9 +174,12 @@ impl Error {
             Problem::Patch(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some("make the patch with `git diff` or `diff -u`, or write the file as a whole with `pyro workspace file write`".to_owned())
             }
-            Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
-            Problem::NotAFile { path, what: "a folder" } => {
+            Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } | Problem::LinkDangling { .. } | Problem::LinkLoop { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
+            Problem::NotAFile { path, what: "a directory" } => {
                 Some(format!("see what is in it with `pyro workspace file list WORKSPACE {path}`"))
+            }
+            Problem::NotAFile { .. } | Problem::Files { kind: ErrorKind::Conflict, .. } => {
+                Some("see what each entry is with `pyro workspace file list WORKSPACE`".to_owned())
             }
             Problem::FileTooLarge { .. } => Some("change it with a command: `pyro workspace exec WORKSPACE -- …`".to_owned()),
             Problem::ReplaceMismatch { path, count: 0 } => {
@@ -192,8 +208,8 @@ impl Error {
             Problem::Files { kind: ErrorKind::InvalidArgument, .. } => {
                 Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned())
             }
-            Problem::Files { kind: ErrorKind::PermissionDenied, .. } => Some(
-                "links that lead out of `/workspace` are not followed; read such a file with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
+            Problem::Files { kind: ErrorKind::PermissionDenied, .. } | Problem::LinkOutside { .. } => Some(
+                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
             ),
             Problem::Seed { kind: ErrorKind::NotFound, .. } | Problem::Source { kind: ErrorKind::NotFound, .. } => {
                 Some("check the path: it is one of this host, a folder or an archive".to_owned())
@@ -210,7 +226,6 @@ impl Error {
             | Problem::Seed { .. }
             | Problem::Source { .. }
             | Problem::CalledOff(_)
-            | Problem::NotAFile { .. }
             | Problem::Path(_)
             | Problem::TextTooLong { .. }
             | Problem::Limit(_)
@@ -219,12 +234,15 @@ impl Error {
             | Problem::TooManyLabels { .. }
             | Problem::CommandTooLong { .. }
             | Problem::CommandMalformed
-            | Problem::Request { .. }
             | Problem::Workspace { .. }
             | Problem::Reported { .. }
             | Problem::Io { .. } => None,
         };
         let hint = special.unwrap_or_else(|| self.kind().hint().to_owned());
+        let hint = match &self.path {
+            Some(path) => hint.replace("PATH", path),
+            None => hint,
+        };
         match &self.workspace {
             Some(workspace) => hint.replace("WORKSPACE", workspace),
             None => hint,

@@ -27,6 +27,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         &[
             ("workspace_id", answer.workspace_id.into()),
             ("path", answer.path.into()),
+            ("link_target", answer.link_target.into()),
             ("replacement_count", answer.replacement_count.into()),
             ("duration_ms", duration_ms.into()),
         ],

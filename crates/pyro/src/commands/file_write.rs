@@ -39,6 +39,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         &[
             ("workspace_id", answer.workspace_id.into()),
             ("path", answer.path.into()),
+            ("link_target", answer.link_target.into()),
             ("bytes_written", answer.bytes_written.into()),
             ("duration_ms", duration_ms.into()),
         ],

@@ -3,6 +3,7 @@
 use clap::Args;
 use pyro_sdk::contract::{Operation as _, ShellWrite};
 
+use super::stream::flag;
 use crate::cli::{Context, Outcome};
 
 #[derive(Debug, Args)]
@@ -25,6 +26,7 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> Outcome {
         ("shell_id", answer.shell_id.into()),
         ("cursor", answer.cursor.into()),
         ("bytes_written", answer.bytes_written.into()),
+        ("pasted", flag(answer.pasted)),
     ];
     context.printer.status("workspace-shell-write", &fields);
     Ok(0)

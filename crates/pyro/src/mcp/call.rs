@@ -6,17 +6,17 @@ use std::time::Duration;
 use pyro_sdk::{
     Collected, ErrorKind, ExecEvent, Observer, Pyro, Stdin,
     contract::{
-        Apply, CommandAnswer, Definition, Entry, NetworkList, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun,
-        WorkspaceCreate, WorkspaceExec, WorkspaceFork,
+        Apply, CommandAnswer, Entry, NetworkList, Operation as _, ServiceStart, ServiceStatus, VmCreate, VmExec, VmRun, WorkspaceCreate,
+        WorkspaceExec, WorkspaceFork, request_of,
     },
     limits::MaxOutputBytes,
     text::{Signal, WorkspaceReference},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{answer::Refusal, environments, schema::Object, server::Server, surface::Surface, words};
+use super::{answer::Refusal, arguments, environments, schema::Object, server::Server, words};
 
 /// When a call that waits answers at the latest, unless it says otherwise. Chat hosts give up at 60 s.
 const YIELD_AFTER_MS: u64 = 45_000;
@@ -40,7 +40,7 @@ impl Call<'_> {
     pub(super) async fn run(self, mut arguments: Object) -> Result<Value, Refusal> {
         let options = self.server.options();
         let schema = self.server.surface().arguments(self.entry, options);
-        only_known_fields(self.server.surface(), self.entry, &schema, &arguments)?;
+        arguments::tidy(self.server.surface(), self.entry, &schema, &mut arguments)?;
         // A path that was looked at must not become another one by a second call.
         let _one_at_a_time = match options.ceiling.confines(&arguments) {
             true => Some(self.server.touching_the_host().await),
@@ -51,24 +51,21 @@ impl Call<'_> {
         self.fill_in(&mut arguments).await?;
         let request = Value::Object(arguments);
         match self.tool() {
-            "vm_run" => self.run_once(&pyro, parse(&self.entry.definition, request)?).await,
+            "vm_run" => self.run_once(&pyro, request_of(request)?).await,
             "vm_exec" => {
-                let request: VmExec = parse(&self.entry.definition, request)?;
+                let request: VmExec = request_of(request)?;
                 let request = WorkspaceExec { yield_after_ms: Some(yield_after()), ..request.into() };
                 self.exec(&pyro, request).await
             }
-            "workspace_exec" => self.exec(&pyro, parse(&self.entry.definition, request)?).await,
-            "workspace_create" => self.create(&pyro, parse(&self.entry.definition, request)?).await,
+            "workspace_exec" => self.exec(&pyro, request_of(request)?).await,
+            "workspace_create" => self.create(&pyro, request_of(request)?).await,
             "vm_create" => {
-                let request: VmCreate = parse(&self.entry.definition, request)?;
+                let request: VmCreate = request_of(request)?;
                 self.create(&pyro, request.into()).await
             }
-            "workspace_fork" => self.fork(&pyro, parse(&self.entry.definition, request)?).await,
-            "workspace_apply" => {
-                let request: Apply = parse(&self.entry.definition, request)?;
-                self.apply(&pyro, request).await
-            }
-            "service_start" => self.start_service(&pyro, parse(&self.entry.definition, request)?).await,
+            "workspace_fork" => self.fork(&pyro, request_of(request)?).await,
+            "workspace_apply" => self.apply(&pyro, request_of(request)?).await,
+            "service_start" => self.start_service(&pyro, request_of(request)?).await,
             _ => tokio::select! {
                 answer = self.entry.invoke(&pyro, request, &self.observer) => Ok(answer?),
                 () = self.cancelled.cancelled() => Err(Refusal::cancelled()),
@@ -95,6 +92,8 @@ impl Call<'_> {
                 }
             }
             "workspace_exec" => default("yield_after_ms", json!(YIELD_AFTER_MS)),
+            // A model writes `!` in strings and commit messages, and recalls nothing by it.
+            "shell_open" => default("no_history_expansion", json!(true)),
             "workspace_exec_wait" => {
                 let longest = YIELD_AFTER_MS / 1000;
                 let wanted = arguments.get("timeout_seconds").and_then(Value::as_u64).unwrap_or(longest);
@@ -280,26 +279,6 @@ fn yield_after() -> pyro_sdk::limits::YieldAfterMs {
 
 fn to_value<T: Serialize>(answer: &T) -> Result<Value, Refusal> {
     Ok(serde_json::to_value(answer).expect("answers have string keys only"))
-}
-
-fn parse<T: DeserializeOwned>(definition: &Definition, request: Value) -> Result<T, Refusal> {
-    serde_json::from_value(request).map_err(|error| {
-        let tool = definition.mcp.unwrap_or_default();
-        Refusal::invalid(
-            format!("the arguments of {tool} do not follow its schema: {error}"),
-            "correct the arguments and call again".to_owned(),
-        )
-    })
-}
-
-/// Refuses what the tool's schema does not have, and says what it has.
-fn only_known_fields(surface: Surface, entry: &Entry, schema: &Object, arguments: &Object) -> Result<(), Refusal> {
-    let known: Vec<&String> = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name).collect();
-    let Some(unknown) = arguments.keys().find(|name| !known.contains(name)) else { return Ok(()) };
-    let known = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    let shown: String = unknown.chars().take(80).collect();
-    let tool = entry.definition.mcp.unwrap_or_default();
-    Err(Refusal::invalid(format!("{tool} has no field {shown} in {}", surface.name()), format!("its fields are: {known}")))
 }
 
 /// Kills a command and waits for its end, so that nothing of a cancelled call runs on.

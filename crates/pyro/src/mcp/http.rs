@@ -11,7 +11,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
     service::service_fn,
@@ -25,7 +25,12 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{Server, is_alive, stdio::ended_by_signal};
+use super::{
+    Server, is_alive,
+    message::{self, Unreadable},
+    request_id::IdScanner,
+    stdio::ended_by_signal,
+};
 use crate::cli::{Context, Failure};
 
 /// Variable that holds the token, for those who would rather not have a file.
@@ -145,7 +150,59 @@ async fn answer(
         refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Ok(refused);
     }
-    Ok(service.handle(request).await)
+    let is_json = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let kind = value.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("application/json")
+    });
+    if request.method() != Method::POST || !is_json {
+        return Ok(service.handle(request).await);
+    }
+    let (head, body) = request.into_parts();
+    match read(body).await {
+        Ok(body) => Ok(service.handle(Request::from_parts(head, Full::new(body))).await),
+        Err(refused) => Ok(refused),
+    }
+}
+
+/// Reads a message, or says under its id what is wrong with it: `rmcp` answers what it cannot read with a line of text.
+async fn read(body: Incoming) -> Result<Bytes, Response<Body>> {
+    let mut body = body;
+    let (mut bytes, mut overlong) = (Vec::new(), None::<IdScanner>);
+    while let Some(frame) = body.frame().await {
+        // The connection is gone, so nobody hears this.
+        let frame = frame.map_err(|_| plain(StatusCode::BAD_REQUEST, "the request ends in the middle\n"))?;
+        let Some(piece) = frame.data_ref() else { continue };
+        if bytes.len() + piece.len() > REQUEST_MAX_BYTES {
+            let mut scanner = IdScanner::default();
+            scanner.push(&bytes);
+            scanner.push(piece);
+            overlong = Some(scanner);
+            break;
+        }
+        bytes.extend_from_slice(piece);
+    }
+    if let Some(scanner) = overlong {
+        // What is still to come is not waited for, and the id may be in it.
+        return Err(unreadable(StatusCode::PAYLOAD_TOO_LARGE, &Unreadable::too_long(REQUEST_MAX_BYTES, scanner)));
+    }
+    let read = message::read(&bytes).and_then(|value| {
+        let plain = value.as_ref().map_or_else(Vec::new, |value| value.to_string().into_bytes());
+        value.map_or(Ok(()), |value| message::parse(value).map(drop)).map(|()| plain)
+    });
+    // A client that gets an answer to its request as one finds it; the others look at the status.
+    read.map(Bytes::from).map_err(|error| unreadable(if error.has_id() { StatusCode::OK } else { StatusCode::BAD_REQUEST }, &error))
+}
+
+fn unreadable(status: StatusCode, error: &Unreadable) -> Response<Body> {
+    let answers = error.answers();
+    let body = match &answers[..] {
+        [answer] => answer.clone(),
+        several => format!("[{}]", several.join(",")),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

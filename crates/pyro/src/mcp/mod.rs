@@ -12,12 +12,15 @@
 //! A tool is never written by hand: it is an operation of the contract seen through a surface.
 
 mod answer;
+mod arguments;
 mod call;
 mod ceiling;
 mod environments;
 mod http;
+mod message;
 mod progress;
 mod reach;
+mod request_id;
 mod schema;
 mod server;
 mod source;

@@ -223,14 +223,8 @@ impl ServerHandler for Server {
     }
 
     async fn on_custom_request(&self, request: CustomRequest, _context: RequestContext<RoleServer>) -> Result<CustomResult, ErrorData> {
-        // A method we know arrives here when its parameters have another form than they must.
-        const KNOWN: [&str; 2] = ["tools/call", "tools/list"];
         let method: String = request.method.chars().take(80).collect();
-        Err(if KNOWN.contains(&method.as_str()) {
-            ErrorData::invalid_params(format!("the parameters of {method} do not have their form"), None)
-        } else {
-            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method {method}"), None)
-        })
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method {method}"), None))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

@@ -1,6 +1,6 @@
 //! The server over standard input and output: one JSON-RPC message a line.
 //!
-//! `rmcp` drops a line it cannot read without a word; here whoever sent it is told, as JSON-RPC asks.
+//! `rmcp` drops a line it cannot read without a word; here whoever sent it is told, as JSON-RPC asks, and under its id (see `message`).
 
 use std::{
     io,
@@ -13,10 +13,9 @@ use std::{
 
 use rmcp::{
     RoleServer, ServiceExt as _,
-    model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, ClientRequest, GetMeta as _, ServerJsonRpcMessage},
     transport::{Transport, io::stdio_pipes},
 };
-use serde_json::Value;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::{Mutex, Notify},
@@ -25,7 +24,11 @@ use tokio::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::Server;
+use super::{
+    Server,
+    message::{self, Unreadable},
+    request_id::IdScanner,
+};
 use crate::cli::{EndSignals, Failure};
 
 /// Longest message; the largest request, a patch of 4 MiB, fits with every byte escaped.
@@ -78,9 +81,9 @@ pub(super) async fn ended_by_signal() {
 struct Lines<R, W> {
     input: R,
     line: Vec<u8>,
-    /// The rest of the line is thrown away: it is too long.
-    overlong: bool,
-    /// Before the first request there is nothing that a notification could be about.
+    /// Looks for the id of a line that is too long; the rest of it is thrown away.
+    overlong: Option<IdScanner>,
+    /// Whether the client has said which version it speaks. Before that nothing but a request can be meant for us, and `rmcp` would end.
     begun: bool,
     output: Arc<Output<W>>,
     /// A refusal on its way. It has a task of its own, for a message that is cut short would spoil every one after it.
@@ -93,50 +96,48 @@ struct Lines<R, W> {
 impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Lines<R, W> {
     fn new(input: R, output: W, client_gone: CancellationToken, nobody_reads: fn() -> bool) -> Self {
         let output = Arc::new(Output { stream: Mutex::new(output), waiting_bytes: AtomicUsize::new(0), written: Notify::new() });
-        Self { input, line: Vec::new(), overlong: false, begun: false, output, refusing: None, client_gone, nobody_reads }
+        Self { input, line: Vec::new(), overlong: None, begun: false, output, refusing: None, client_gone, nobody_reads }
     }
 
-    /// Reads a line into `self.line`; `None` at the end, `Some(false)` when it was too long. Cancelled, it goes on where it was.
-    async fn read_line(&mut self) -> Option<bool> {
+    /// Reads a line into `self.line`, also one that ends with the input. Cancelled, it goes on where it was.
+    async fn read_line(&mut self) -> Option<Result<(), Unreadable>> {
         loop {
             let available = self.input.fill_buf().await.ok()?;
             if available.is_empty() {
-                return None;
+                // A last line need not have an end.
+                return (!self.line.is_empty()).then_some(Ok(()));
             }
             let end = available.iter().position(|byte| *byte == b'\n');
             let taken = end.map_or(available.len(), |end| end + 1);
-            if !self.overlong {
-                if self.line.len() + taken > LINE_MAX_BYTES {
-                    self.overlong = true;
-                    self.line = Vec::new();
-                } else {
-                    self.line.extend_from_slice(&available[..taken]);
+            let piece = &available[..taken];
+            match &mut self.overlong {
+                Some(scanner) => scanner.push(piece),
+                None if self.line.len() + taken > LINE_MAX_BYTES => {
+                    let mut scanner = IdScanner::default();
+                    scanner.push(&std::mem::take(&mut self.line));
+                    scanner.push(piece);
+                    self.overlong = Some(scanner);
                 }
+                None => self.line.extend_from_slice(piece),
             }
             self.input.consume(taken);
             if end.is_some() {
-                return Some(!std::mem::take(&mut self.overlong));
+                return Some(self.overlong.take().map_or(Ok(()), |scanner| Err(Unreadable::too_long(LINE_MAX_BYTES, scanner))));
             }
         }
     }
 
     /// Makes a message of the line, or says what is wrong with it.
-    fn message(&mut self) -> Result<Option<ClientJsonRpcMessage>, (ErrorData, Option<RequestId>)> {
+    fn message(&mut self) -> Result<Option<ClientJsonRpcMessage>, Unreadable> {
         let line = std::mem::take(&mut self.line);
-        if line.trim_ascii().is_empty() {
-            return Ok(None);
-        }
-        let value: Value = serde_json::from_slice(&line)
-            .map_err(|error| (ErrorData::new(ErrorCode::PARSE_ERROR, format!("the line is not JSON: {error}"), None), None))?;
-        let id = value.get("id").and_then(|id| serde_json::from_value::<RequestId>(id.clone()).ok());
-        let is_request = value.get("method").is_some() && id.is_some();
-        match serde_json::from_value::<ClientJsonRpcMessage>(value) {
-            Ok(message) => {
-                self.begun |= is_request;
-                Ok(self.begun.then_some(message))
-            }
-            Err(error) => Err((ErrorData::invalid_request(format!("not a message of this protocol: {error}"), None), id)),
-        }
+        let Some(value) = message::read(&line)? else { return Ok(None) };
+        let message = message::parse(value)?;
+        let ClientJsonRpcMessage::Request(request) = &message else { return Ok(self.begun.then_some(message)) };
+        let request = &request.request;
+        // A discovery asks which versions there are, and chooses none.
+        let chooses = request.get_meta().protocol_version().is_some() && !matches!(request, ClientRequest::DiscoverRequest(_));
+        self.begun |= chooses || matches!(request, ClientRequest::InitializeRequest(_));
+        Ok(Some(message))
     }
 }
 
@@ -149,7 +150,10 @@ struct Output<W> {
 
 impl<W: AsyncWrite + Unpin> Output<W> {
     async fn write(&self, message: &ServerJsonRpcMessage) -> io::Result<()> {
-        let mut line = serde_json::to_vec(message)?;
+        self.write_line(serde_json::to_vec(message)?).await
+    }
+
+    async fn write_line(&self, mut line: Vec<u8>) -> io::Result<()> {
         line.push(b'\n');
         self.waiting_bytes.fetch_add(line.len(), Ordering::SeqCst);
         let written = async {
@@ -201,19 +205,18 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Tra
                 });
                 return None;
             };
-            let refused = match whole {
-                true => match self.message() {
-                    Ok(Some(message)) => return Some(message),
-                    Ok(None) => continue,
-                    Err(refused) => refused,
-                },
-                false => {
-                    let text = format!("the message is longer than {LINE_MAX_BYTES} bytes");
-                    (ErrorData::new(ErrorCode::INVALID_REQUEST, text, None), None)
-                }
+            let refused = match whole.and_then(|()| self.message()) {
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => continue,
+                Err(refused) => refused,
             };
-            let (output, message) = (self.output.clone(), ServerJsonRpcMessage::error(refused.0, refused.1));
-            self.refusing = Some(tokio::spawn(async move { output.write(&message).await }));
+            let output = self.output.clone();
+            self.refusing = Some(tokio::spawn(async move {
+                for answer in refused.answers() {
+                    output.write_line(answer.into_bytes()).await?;
+                }
+                Ok(())
+            }));
         }
     }
 
@@ -224,6 +227,8 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Tra
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     async fn replies(input: &[u8]) -> (Vec<String>, Vec<Value>) {
@@ -243,12 +248,32 @@ mod tests {
             b"{oops\n\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":3}\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n"
                 .to_vec();
         input.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n");
+        input.extend_from_slice(b"{\"method\":\"ping\",\"params\":\"");
         input.extend_from_slice(&vec![b'x'; LINE_MAX_BYTES + 1]);
-        input.extend_from_slice(b"\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"id\":3,");
+        input.extend_from_slice(b"\",\"jsonrpc\":\"2.0\",\"id\":\"long\"}\n");
+        input.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"id\":3,");
         let (heard, said) = replies(&input).await;
         assert_eq!(heard, ["ping", "ping"]);
-        let codes: Vec<i64> = said.iter().map(|reply| reply["error"]["code"].as_i64().expect("an error")).collect();
-        assert_eq!(codes, [-32700, -32600, -32600]);
-        assert_eq!(said[1]["id"], 7);
+        let said: Vec<_> = said.iter().map(|reply| (reply["error"]["code"].as_i64().expect("an error"), reply["id"].to_string())).collect();
+        let expected = [(-32700, "null"), (-32600, "7"), (-32600, "\"long\""), (-32700, "3")];
+        assert_eq!(said, expected.map(|(code, id)| (code, id.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn last_line_needs_no_end() {
+        let (heard, said) = replies(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}").await;
+        assert_eq!((heard, said), (vec!["ping".to_owned()], vec![]));
+    }
+
+    #[tokio::test]
+    async fn nothing_but_requests_is_passed_on_before_the_client_has_said_its_version() {
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        let me = r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#;
+        let hello = format!(r#"{{"jsonrpc":"2.0","id":2,"method":"initialize","params":{me}}}"#);
+        let (heard, said) = replies([notification, ping, response, notification, &hello, notification].join("\n").as_bytes()).await;
+        assert_eq!(heard, ["ping", "initialize", "notifications/initialized"]);
+        assert_eq!(said, Vec::<Value>::new());
     }
 }

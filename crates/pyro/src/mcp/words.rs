@@ -76,7 +76,7 @@ const TOOLS: &[Tool] = &[
     ),
     tool("shell_list", "List a workspace's terminals."),
     tool("shell_read", "Read what a terminal shows, from a cursor on. Pass wait_for_idle_ms 300 after a write."),
-    tool("shell_write", "Type into a terminal; Enter is added unless no_newline."),
+    tool("shell_write", "Type into a terminal; Enter is added unless no_newline. Tabs and newlines within a text are pasted, not pressed."),
     tool("shell_signal", "Send the terminal's foreground program a signal."),
     tool("shell_resize", "Resize a terminal."),
     tool("shell_close", "Close a terminal and end what runs in it."),
@@ -258,6 +258,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("workspace_sync_push", "no_git"),
     ("workspace_sync_push", "strict"),
     ("service_start", "ready_interval_ms"),
+    ("shell_open", "no_history_expansion"),
 ];
 
 /// Numbers that the server fills in instead of the contract's defaults.

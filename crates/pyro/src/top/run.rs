@@ -249,6 +249,7 @@ async fn newest_shell(pyro: &Pyro, workspace_id: &str) -> pyro_sdk::Result<pyro_
                 command: None,
                 user: None,
                 secret_env: Vec::new(),
+                no_history_expansion: false,
             };
             pyro.open_shell(request).await?.shell_id.parse()?
         }
