@@ -23,6 +23,9 @@ pub use landing::{
     Hazard, LandingError, Plan, Receipt, Recovered, Repositories, Undone, Verdict, VerdictKind, hazards, is_git, land, plan, recover, undo,
 };
 pub use manifest::{Manifest, ManifestEntry, ManifestError};
-pub use patch::{Edit, FilePatch, FileState, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, SyntaxProblem, parse};
+pub use patch::{
+    Applied, Edit, Foreign, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, PatchedPath, PathState, PathStates,
+    SyntaxProblem, parse,
+};
 pub use path::{NAME_MAX_BYTES, PATH_MAX_BYTES, PathError, PathProblem, TreePath, printable, printable_cut};
 pub use source::{ArchiveProblem, LEFT_OUT_MAX, LeftOut, OriginKind, Sink, SourceError, SourceOptions, SourceReport, read_source};
