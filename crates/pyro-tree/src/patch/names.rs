@@ -202,7 +202,7 @@ impl Header<'_> {
     }
 
     fn two_sided(&self, old: &[u8], new: &[u8]) -> Result<Place, SyntaxProblem> {
-        let differ = || {
+        let differ = |old: &[u8], new: &[u8]| {
             let shown = |name: &[u8]| printable_cut(name, SHOWN_MAX_BYTES);
             Err(SyntaxProblem::NamesDiffer { old: shown(old), new: shown(new) })
         };
@@ -210,7 +210,7 @@ impl Header<'_> {
         let prefixed = PREFIXES.iter().find_map(|(one, other)| Some((old.strip_prefix(*one)?, new.strip_prefix(*other)?)));
         if let Some((old, new)) = prefixed {
             let agreed = if old == new { Some(new) } else { backup(old, new) };
-            return agreed.map_or_else(differ, |name| Ok(Place::Fixed(path(name)?)));
+            return agreed.map_or_else(|| differ(old, new), |name| Ok(Place::Fixed(path(name)?)));
         }
         let (old, new) = (plain(old), plain(new));
         if old == new {
@@ -220,7 +220,7 @@ impl Header<'_> {
         if let Some(name) = backup(old, new) {
             return self.same(name);
         }
-        let Some(name) = common(old, new).filter(|name| !name.is_empty()) else { return differ() };
+        let Some(name) = common(old, new).filter(|name| !name.is_empty()) else { return differ(old, new) };
         let strip = depth(new) - depth(name);
         let mut candidates = vec![(strip, path(name)?)];
         let sure = strip == 1 && depth(old) == depth(new);

@@ -154,14 +154,19 @@ fn a_backup_beside_its_file_is_no_rename() {
 #[test]
 fn names_that_differ_in_more_than_a_prefix_are_refused() {
     let check = |old: &str, new: &str, files: &[(&str, &str)]| {
-        let error = apply(&header(old, new, HUNK), files).unwrap_err();
-        assert!(error.contains("differ, and nothing says that this is a rename"), "{error}");
+        let patch = header(old, new, HUNK);
+        let error = parse(patch.as_bytes()).and_then(|patch| patch.apply(&state(files))).unwrap_err();
+        assert!(error.to_string().contains("differ, and nothing says that this is a rename"), "{error}");
+        let hint = error.hint().unwrap();
+        let said: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
+        format!("{}\n{patch}", said.join("\n"))
     };
-    check("a/old", "b/new", &[("old", "x\n")]);
-    check("old", "new", &[("old", "x\n")]);
-    check("lib/t", "src/t", &[("lib/t", "x\n")]);
-    check("src/a/t", "src/b/t", &[("src/a/t", "x\n"), ("t", "x\n")]);
-    check("a/src/x/t", "b/src/y/t", &[("t", "x\n")]);
+    // What the hint says to write first makes it one.
+    applies(&check("a/old", "b/new", &[("old", "x\n")]), &[("old", "x\n")], &["-old", "+new 644: y\n"]);
+    applies(&check("old", "new", &[("old", "x\n")]), &[("old", "x\n")], &["-old", "+new 644: y\n"]);
+    applies(&check("lib/t", "src/t", &[("lib/t", "x\n")]), &[("lib/t", "x\n")], &["-lib/t", "+src/t 644: y\n"]);
+    let _ = check("src/a/t", "src/b/t", &[("src/a/t", "x\n"), ("t", "x\n")]);
+    let _ = check("a/src/x/t", "b/src/y/t", &[("t", "x\n")]);
 }
 
 #[test]
