@@ -80,6 +80,7 @@ impl<'a> Between<'a> {
                 }
                 Mention::Kind => (Some(SyntaxProblem::Mentioned(shown)), "is or was a link, and the patch does not contain that"),
                 Mention::Binary => (Some(SyntaxProblem::BinaryNamed(shown)), "is binary, and the patch does not contain its content"),
+                Mention::Properties => (None, "has Subversion properties, which are not applied"),
                 Mention::Submodule => (None, SUBMODULE),
             };
             self.mentioned = self.mentioned.take().or(problem.map(|problem| (at, problem)));
@@ -164,6 +165,8 @@ enum Mention {
     Kind,
     /// Binary files that differ.
     Binary,
+    /// Properties of Subversion, which look like hunks.
+    Properties,
     /// A submodule, as `git diff --submodule=log` shows it.
     Submodule,
 }
@@ -186,6 +189,9 @@ fn mention(line: &[u8]) -> Option<(Vec<u8>, Mention)> {
     if let Some(names) = differ.and_then(|rest| rest.strip_suffix(b" differ")) {
         let and = find(names, b" and ")?;
         return Some((names[and + 5..].to_vec(), Mention::Binary));
+    }
+    if let Some(name) = line.strip_prefix(b"Property changes on: ") {
+        return Some((name.to_vec(), Mention::Properties));
     }
     let rest = line.strip_prefix(b"Submodule ")?;
     let said = [" contains modified content", " contains untracked content"].into_iter().find_map(|end| rest.strip_suffix(end.as_bytes()));

@@ -136,6 +136,12 @@ fn subversion_and_cvs_name_files_as_they_lie() {
         let added = format!("Index: src/n\n====\n--- src/n\t{absent}\n+++ src/n\t(working copy)\n{NEW}");
         applies(&added, &[("src/t", "x\n")], &["+src/n 644: n\n"]);
     }
+    let properties = format!(
+        "{modified}\nProperty changes on: src/t\n___________________________________________________________________\n\
+         Added: svn:executable\n## -0,0 +1 ##\n+*\n\\ No newline at end of property\n"
+    );
+    let applied = parse(properties.as_bytes()).and_then(|patch| patch.apply(&state(&[("src/t", "x\n")]))).unwrap();
+    assert_eq!((applied.left_out[0].path.as_str(), applied.edits.len()), ("src/t", 1));
     let deleted = format!("{index}--- src/t\t(revision 3)\n+++ src/t\t(nonexistent)\n@@ -1 +0,0 @@\n-x\n");
     applies(&deleted, &[("src/t", "x\n")], &["-src/t"]);
     let cvs = format!(

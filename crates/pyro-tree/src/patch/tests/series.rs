@@ -75,6 +75,8 @@ fn signatures_and_headers_of_mails_are_read_over() {
         &["--cover-letter"],
         &["--thread"],
         &["--numbered", "--signoff"],
+        &["--base=HEAD~2"],
+        &["--stat", "--patch-with-raw"],
     ] {
         arrives(trees, flags);
     }
@@ -90,6 +92,30 @@ fn signatures_and_headers_of_mails_are_read_over() {
         let applied =
             parse(other.as_bytes()).and_then(|patch| patch.apply(&states(&first))).unwrap_or_else(|error| panic!("{error}\n{other}"));
         assert_eq!(after(&first, applied), tree(trees[2]));
+    }
+}
+
+#[test]
+fn what_mails_say_about_earlier_versions_is_read_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    git(place, &["init", "-q"]);
+    let commit = |content: &str| {
+        std::fs::write(place.join("f"), content).unwrap();
+        git(place, &["add", "-A"]);
+        git(place, &["commit", "-q", "-m", "a change"]);
+    };
+    commit(LONG);
+    git(place, &["branch", "base"]);
+    commit(&LONG.replace("2\n3", "2\nthree"));
+    git(place, &["branch", "old"]);
+    git(place, &["checkout", "-q", "--detach", "base"]);
+    commit(&LONG.replace("2\n3", "two\nthree"));
+    for flag in ["--interdiff=old", "--range-diff=old"] {
+        let patch = git(place, &["format-patch", "-q", "--stdout", flag, "base"]);
+        let before = tree(&[("f", LONG)]);
+        let applied = parse(&patch).and_then(|patch| patch.apply(&states(&before))).unwrap_or_else(|error| panic!("{flag}: {error}"));
+        assert_eq!(after(&before, applied), tree(&[("f", &LONG.replace("2\n3", "two\nthree"))]), "{flag}");
     }
 }
 
