@@ -29,6 +29,8 @@ const OPERATION: &str = "apply a patch to";
 
 /// Paths asked for in one call.
 const PATHS_AT_ONCE: usize = 64;
+/// Bytes of each file that are read before its size is known.
+const FIRST_BYTES: u64 = 64 << 10;
 
 /// What is at the paths of a patch: their states, and the versions a change of them insists on.
 #[derive(Debug, Default)]
@@ -44,8 +46,8 @@ struct States {
 enum Judged {
     /// Nothing more is to be known, and what a change of it insists on.
     State(PathState, Option<Bytes>),
-    /// A file to be read.
-    File { size_bytes: u64 },
+    /// A file of which not all was read yet.
+    Large { size_bytes: u64 },
     /// No patch can change it.
     Unusable(Error),
 }
@@ -112,16 +114,19 @@ impl Workspace {
         let mut left = FILES_MAX_BYTES;
         let range = |path: &TreePath, max_bytes| FileRange { path: Bytes::copy_from_slice(path.as_bytes()), offset: 0, max_bytes };
         for some in patch.reads().chunks(PATHS_AT_ONCE) {
-            // Sizes first, so that no more is ever held than is allowed.
-            let found = files.read(some.iter().map(|path| range(path, 0)).collect()).await?;
+            // Little of each at first, so that sizes are known before much is held.
+            let found = files.read(some.iter().map(|path| range(path, FIRST_BYTES)).collect()).await?;
             let mut wanted = Vec::new();
             for (path, found) in some.iter().zip(found) {
                 match self.judge(files, path, found, left) {
                     Judged::State(state, version) => {
+                        if let PathState::File { content, .. } = &state {
+                            left -= left.min(content.len() as u64);
+                        }
                         states.states.insert(path.clone(), state);
                         states.versions.extend(version.map(|version| (path.clone(), version)));
                     }
-                    Judged::File { size_bytes } => {
+                    Judged::Large { size_bytes } => {
                         left -= size_bytes;
                         wanted.push((path, size_bytes));
                     }
@@ -148,8 +153,8 @@ impl Workspace {
 
     /// Says what a path is to a patch, of whose files `left` bytes may still be read.
     fn judge(&self, files: &GuestFiles, path: &TreePath, found: Result<FileRead, Failure>, left: u64) -> Judged {
-        let status = match found {
-            Ok(FileRead { status, .. }) => status,
+        let (status, content) = match found {
+            Ok(FileRead { status, content }) => (status, content),
             Err(failure) if failure.kind() == ErrorKind::NotFound => return Judged::State(PathState::Absent, None),
             Err(failure) => return Judged::Unusable(files.reported(failure)),
         };
@@ -164,7 +169,10 @@ impl Workspace {
                 if status.size_bytes > maximum {
                     return unusable(Problem::FileTooLarge { path, bytes: status.size_bytes, maximum });
                 }
-                Judged::File { size_bytes: status.size_bytes }
+                if status.size_bytes > content.len() as u64 {
+                    return Judged::Large { size_bytes: status.size_bytes };
+                }
+                Judged::State(PathState::File { mode: status.mode, content }, Some(status.version))
             }
         }
     }
