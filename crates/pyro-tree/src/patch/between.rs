@@ -1,13 +1,19 @@
 //! What stands between the files of a patch: prose, mails, what a comparison only mentions, and changes that would be lost there.
 //!
 //! Git reads over all of it. We do not where it can be part of a change: a hunk or a header line in the wrong place, a format that is not
-//! a unified diff, and lines with marks behind text that follows a hunk, for that text may be a context line without its blank.
+//! a unified diff, and lines with marks behind text that follows a hunk, for that text may be a context line without its blank. After a
+//! hunk whose counts are wrong that holds up to the next file, whatever the text looks like.
 
-use super::{Left, SyntaxProblem, foreign, foreign::Foreign, header, hunk, hunk::Problem};
+use super::{
+    Left, SyntaxProblem,
+    foreign::{self, Foreign},
+    hunk::Problem,
+    landmarks::{self, Mention, Surroundings, begins_commit, is_file_header, is_signature},
+};
 use crate::path::printable_cut;
 
-/// Most separators of mails that are known at once.
-const BOUNDARIES_MAX: usize = 1000;
+/// Most separators of mails that are known at once. All mails of Git have the same.
+const BOUNDARIES_MAX: usize = 32;
 /// Longest name shown, in bytes.
 const SHOWN_MAX_BYTES: usize = 200;
 
@@ -18,22 +24,25 @@ enum Before {
     Anything,
     /// A hunk that ended at this line.
     Hunk(usize),
-    /// Text at once after a hunk, which may be a line of it.
+    /// Text at once after a hunk, or after one whose counts are wrong: it may be a line of it.
     TextAtOnce,
     /// Text after a hunk and a blank line, with list items of these kinds in it.
     Text { minus: bool, plus: bool },
 }
 
+const TEXT: Before = Before::Text { minus: false, plus: false };
+
 /// Reads what is not part of a file.
 #[derive(Debug)]
 pub(super) struct Between<'a> {
     before: Before,
+    /// The hunk before it ended where its counts say.
+    counted: bool,
     /// A commit begins with the next file.
     pub(super) begins_commit: bool,
     /// The mail says how its text is encoded, and that was looked at.
     encoding_seen: bool,
-    /// What the parts of mails are separated by.
-    pub(super) boundaries: Vec<&'a [u8]>,
+    pub(super) surroundings: Surroundings<'a>,
     /// What was mentioned first, and why that is no patch.
     pub(super) mentioned: Option<Problem>,
     pub(super) left_out: Left,
@@ -43,18 +52,29 @@ impl<'a> Between<'a> {
     pub(super) fn new() -> Self {
         Self {
             before: Before::Anything,
+            counted: true,
             begins_commit: false,
             encoding_seen: false,
-            boundaries: Vec::new(),
+            surroundings: Surroundings::default(),
             mentioned: None,
             left_out: Left::default(),
         }
     }
 
-    /// A file ended before line `at`, with a hunk or without.
-    pub(super) fn file_ended(&mut self, at: usize, with_hunk: bool) {
+    /// A file ended before line `at`; `counted` says how its last hunk did, if it has one.
+    pub(super) fn file_ended(&mut self, at: usize, counted: Option<bool>) {
         self.begins_commit = false;
-        self.before = if with_hunk { Before::Hunk(at) } else { Before::Anything };
+        self.before = counted.map_or(Before::Anything, |_| Before::Hunk(at));
+        self.counted = counted.unwrap_or(true);
+    }
+
+    const fn text(&self) -> Before {
+        if self.counted { TEXT } else { Before::TextAtOnce }
+    }
+
+    /// Something begins here that has nothing to do with the hunk before, if that was whole.
+    fn over(&mut self) {
+        self.before = if self.counted { Before::Anything } else { TEXT };
     }
 
     /// Reads over `lines[at]`.
@@ -69,10 +89,11 @@ impl<'a> Between<'a> {
         if is_header_line(line, next) {
             return Err((at, SyntaxProblem::Orphan));
         }
-        if header::begins_commit(line) {
-            (self.begins_commit, self.encoding_seen, self.before) = (true, false, Before::Anything);
+        if begins_commit(lines, at) {
+            (self.begins_commit, self.encoding_seen) = (true, false);
+            self.over();
         }
-        if let Some((path, mention)) = mention(line) {
+        if let Some((path, mention)) = landmarks::mention(lines, at) {
             let shown = printable_cut(&path, SHOWN_MAX_BYTES);
             let (problem, reason) = match mention {
                 Mention::OneSide => {
@@ -85,12 +106,12 @@ impl<'a> Between<'a> {
             };
             self.mentioned = self.mentioned.take().or(problem.map(|problem| (at, problem)));
             self.left_out.add(&path, reason);
-            self.before = Before::Anything;
+            // Properties are written as hunks are.
+            self.before = if mention == Mention::Properties { Before::Anything } else { self.text() };
         }
-        if let Some(boundary) =
-            boundary(line).filter(|boundary| self.boundaries.len() < BOUNDARIES_MAX && !self.boundaries.contains(boundary))
-        {
-            self.boundaries.push(boundary);
+        let boundaries = &mut self.surroundings.boundaries;
+        if let Some(boundary) = boundary(line).filter(|boundary| boundaries.len() < BOUNDARIES_MAX && !boundaries.contains(boundary)) {
+            boundaries.push(boundary);
         }
         self.encoding(lines, at)?;
         self.stray(lines, at).map_err(|problem| (at, problem))
@@ -100,32 +121,42 @@ impl<'a> Between<'a> {
     fn encoding(&mut self, lines: &[&[u8]], at: usize) -> Result<(), Problem> {
         let Some(encoding) = encoding(lines[at]).filter(|_| !self.encoding_seen) else { return Ok(()) };
         self.encoding_seen = true;
-        let length = lines[at + 1..].iter().take_while(|line| !header::begins_commit(line)).count();
+        let length = lines[at + 1..].iter().enumerate().take_while(|(offset, _)| !begins_commit(lines, at + 1 + offset)).count();
         let mail = &lines[at + 1..at + 1 + length];
         let encoded = match encoding {
             "quoted-printable" => mail.iter().any(|line| is_quoted_printable(line)),
             // What can be read was decoded by somebody who left the header.
-            _ => !(0..mail.len()).any(|at| mail[at].starts_with(b"diff --git ") || hunk::is_file_header(mail, at)),
+            _ => !(0..mail.len()).any(|at| mail[at].starts_with(b"diff --git ") || is_file_header(mail, at)),
         };
         if encoded { Err((at, SyntaxProblem::Foreign(Foreign::Encoded(encoding.to_owned())))) } else { Ok(()) }
     }
 
-    fn stray(&mut self, lines: &[&[u8]], at: usize) -> Result<(), SyntaxProblem> {
+    fn stray(&mut self, lines: &[&'a [u8]], at: usize) -> Result<(), SyntaxProblem> {
         let line = lines[at];
-        let (minus, plus) = (line.starts_with(b"-"), line.starts_with(b"+"));
-        let ends = line.starts_with(b"```") || line.starts_with(b"~~~") || line.starts_with(b"diff ") || line.starts_with(b"Index: ");
-        if ends || hunk::is_signature(lines, at, true) || hunk::is_boundary(line, &self.boundaries) {
-            self.before = Before::Anything;
+        let (minus, plus) = (line.starts_with(b"-"), line.starts_with(b"+") || landmarks::says_no_newline(line));
+        if self.surroundings.closes_fence(line) {
+            self.surroundings.fence = None;
+            self.over();
+            // A fence in a file that lost its blank is followed by the rest of its hunk.
+            let next = lines.get(at + 1).is_some_and(|next| next.starts_with(b"-") || next.starts_with(b"+"));
+            return if next && !self.counted { Err(SyntaxProblem::Stray) } else { Ok(()) };
+        }
+        if self.surroundings.fence.is_none() {
+            self.surroundings.fence = landmarks::fence(line);
+        }
+        if is_signature(lines, at, self.counted) || self.surroundings.is_boundary(line) {
+            self.over();
             return Ok(());
         }
+        if let Before::Hunk(end) = self.before {
+            self.before = match line.first() {
+                None => return Ok(()),
+                Some(b' ') => Before::Hunk(if end == at { at + 1 } else { end }),
+                Some(_) if end == at => Before::TextAtOnce,
+                Some(_) => self.text(),
+            };
+        }
         match self.before {
-            Before::Anything => {}
-            Before::Hunk(end) if line.starts_with(b" ") => self.before = Before::Hunk(if end == at { at + 1 } else { end }),
-            Before::Hunk(_) if line.is_empty() => {}
-            Before::Hunk(end) => {
-                self.before = if end == at { Before::TextAtOnce } else { Before::Text { minus: false, plus: false } };
-                return self.stray(lines, at);
-            }
             Before::TextAtOnce if minus || plus => return Err(SyntaxProblem::Stray),
             // A list has one kind of bullet, a blank and then a word. A rule has only dashes.
             Before::Text { minus: minus_seen, plus: plus_seen } if minus || plus => {
@@ -137,7 +168,7 @@ impl<'a> Between<'a> {
                 }
                 self.before = Before::Text { minus: minus_seen || minus && !rule, plus: plus_seen || plus };
             }
-            Before::TextAtOnce | Before::Text { .. } => {}
+            Before::Anything | Before::Hunk(_) | Before::TextAtOnce | Before::Text { .. } => {}
         }
         Ok(())
     }
@@ -155,52 +186,6 @@ fn is_header_line(line: &[u8], next: Option<&[u8]>) -> bool {
         || moved("rename from ", "rename to ")
         || moved("copy from ", "copy to ")
         || line == b"GIT binary patch"
-}
-
-/// What a comparison mentions without holding it.
-enum Mention {
-    /// A file that one side does not have.
-    OneSide,
-    /// One side is a link, or both are.
-    Kind,
-    /// Binary files that differ.
-    Binary,
-    /// Properties of Subversion, which look like hunks.
-    Properties,
-    /// A submodule, as `git diff --submodule=log` shows it.
-    Submodule,
-}
-
-fn mention(line: &[u8]) -> Option<(Vec<u8>, Mention)> {
-    let find = |text: &[u8], wanted: &[u8]| text.windows(wanted.len()).position(|window| window == wanted);
-    if let Some(rest) = line.strip_prefix(b"Only in ") {
-        let colon = find(rest, b": ")?;
-        return Some(([&rest[..colon], b"/", &rest[colon + 2..]].concat(), Mention::OneSide));
-    }
-    let names = line.strip_prefix(b"Symbolic links ").and_then(|rest| rest.strip_suffix(b" differ"));
-    if let Some((names, and)) = names.and_then(|names| Some((names, find(names, b" and ")?))) {
-        return Some((names[and + 5..].to_vec(), Mention::Kind));
-    }
-    if let Some(rest) = line.strip_prefix(b"File ").filter(|rest| find(rest, b" while file ").is_some()) {
-        let name = &rest[find(rest, b" while file ")? + 12..];
-        return Some((name[..find(name, b" is a ").unwrap_or(name.len())].to_vec(), Mention::Kind));
-    }
-    let differ = line.strip_prefix(b"Binary files ").or_else(|| line.strip_prefix(b"Files "));
-    if let Some(names) = differ.and_then(|rest| rest.strip_suffix(b" differ")) {
-        let and = find(names, b" and ")?;
-        return Some((names[and + 5..].to_vec(), Mention::Binary));
-    }
-    if let Some(name) = line.strip_prefix(b"Property changes on: ") {
-        return Some((name.to_vec(), Mention::Properties));
-    }
-    let rest = line.strip_prefix(b"Submodule ")?;
-    let said = [" contains modified content", " contains untracked content"].into_iter().find_map(|end| rest.strip_suffix(end.as_bytes()));
-    let name = said.or_else(|| {
-        let commits = find(rest, b"..")?;
-        let name = &rest[..rest[..commits].iter().rposition(|byte| *byte == b' ')?];
-        rest.last().is_some_and(|last| matches!(last, b':' | b')')).then_some(name)
-    })?;
-    Some((name.to_vec(), Mention::Submodule))
 }
 
 /// Why nothing comes of a submodule.

@@ -156,18 +156,6 @@ pub(super) fn mode(text: &[u8]) -> Result<FileMode, SyntaxProblem> {
     }
 }
 
-/// Returns whether a commit begins with this line: in a mailbox, or in what `git log`, `git show` and `hg export` print.
-pub(super) fn begins_commit(line: &[u8]) -> bool {
-    let id = |text: &[u8]| {
-        let id = text.split(|byte| *byte == b' ').next().unwrap_or_default();
-        (7..=64).contains(&id.len()) && id.iter().all(u8::is_ascii_hexdigit)
-    };
-    let mercurial = line == b"# HG changeset patch";
-    mercurial
-        || line.strip_prefix(b"From ").is_some_and(|rest| rest.len() > 40 && id(rest))
-        || line.strip_prefix(b"commit ").is_some_and(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,10 +10,12 @@
 //!
 //! Git itself believes the counts: what stands after as many lines as announced is prose to it, changes included.
 
-use super::{SyntaxProblem, foreign, foreign::Foreign, header, names};
-
-/// Shortest line, in bytes, that says a line has no line break: it is translated, but never as short as a mark by accident.
-const NO_NEWLINE_MIN_BYTES: usize = 11;
+use super::{
+    SyntaxProblem,
+    foreign::{self, Foreign},
+    landmarks::{Surroundings, is_file_header, is_marked, is_signature, says_no_newline},
+    names,
+};
 
 /// A line of the patch, counted from 0, and what is wrong with it.
 pub(super) type Problem = (usize, SyntaxProblem);
@@ -111,43 +113,8 @@ fn ranges(header: &[u8]) -> Result<Option<(Range, Range)>, SyntaxProblem> {
     }
 }
 
-fn says_no_newline(line: &[u8]) -> bool {
-    line.starts_with(b"\\ ") && line.len() >= NO_NEWLINE_MIN_BYTES
-}
-
-/// Returns whether a line can stand in a hunk.
-fn is_marked(line: &[u8]) -> bool {
-    matches!(line.first(), None | Some(b' ' | b'+' | b'-')) || says_no_newline(line)
-}
-
 fn is_change(line: &[u8]) -> bool {
-    matches!(line.first(), Some(b'+' | b'-'))
-}
-
-/// Returns whether `lines[at]` is the first line of a file header without `diff --git`.
-pub(super) fn is_file_header(lines: &[&[u8]], at: usize) -> bool {
-    lines[at].starts_with(b"--- ") && lines.get(at + 1).is_some_and(|line| line.starts_with(b"+++ "))
-}
-
-/// Returns whether a mail's signature begins at `lines[at]`: `-- ` and the version of Git.
-///
-/// Where the counts of a hunk are filled it may be anybody's, as long as it cannot be mistaken for changes.
-pub(super) fn is_signature(lines: &[&[u8]], at: usize, anybodys: bool) -> bool {
-    if !matches!(lines[at], b"-- " | b"--") {
-        return false;
-    }
-    let rest = &lines[at + 1..];
-    let paragraph = &rest[..rest.iter().position(|line| line.is_empty()).unwrap_or(rest.len())];
-    let is_version = |line: &[u8]| {
-        let (number, rest) = line.split_at(line.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(line.len()));
-        !number.is_empty() && rest.first() == Some(&b'.') && rest.get(1).is_some_and(u8::is_ascii_digit)
-    };
-    match paragraph {
-        [] => false,
-        [version] if is_version(version) => true,
-        [version, next, ..] if is_version(version) && header::begins_commit(next) => true,
-        _ => anybodys && paragraph.iter().all(|line| !is_marked(line) && !line.starts_with(b"@@")),
-    }
+    matches!(line.first(), Some(b'+' | b'-')) || says_no_newline(line)
 }
 
 /// Returns where the lines from `at` on stop being those of a hunk, whatever was announced.
@@ -206,21 +173,22 @@ fn counts(lines: &[&[u8]]) -> (usize, usize) {
     (count(b'+'), count(b'-'))
 }
 
-/// Returns whether a line is one of those that separate the parts of a mail.
-pub(super) fn is_boundary(line: &[u8], boundaries: &[&[u8]]) -> bool {
-    let name = line.strip_prefix(b"--").map(|name| name.strip_suffix(b"--").unwrap_or(name));
-    name.is_some_and(|name| boundaries.contains(&name))
+/// A hunk, and how it was read.
+pub(super) struct Read {
+    pub(super) hunk: Hunk,
+    /// The line after it.
+    pub(super) end: usize,
+    /// It ends where its counts say, and not only where its marks do.
+    pub(super) counted: bool,
 }
 
-/// Reads the hunk at `lines[at]`, which may be followed by one of the boundaries of a mail; returns it and where it ends.
-pub(super) fn read(lines: &[&[u8]], at: usize, boundaries: &[&[u8]]) -> Result<(Hunk, usize), Problem> {
+/// Reads the hunk at `lines[at]`.
+pub(super) fn read(lines: &[&[u8]], at: usize, surroundings: &Surroundings<'_>) -> Result<Read, Problem> {
     let announced = ranges(lines[at]).map_err(|problem| (at, problem))?;
     let body = at + 1;
     let counts = announced.map(|(old, new)| (old.count, new.count));
-    let end = match counts.and_then(|counts| by_counts(lines, body, counts, boundaries).transpose()) {
-        Some(end) => end?,
-        None => by_marks(lines, at, announced)?,
-    };
+    let by_counts = counts.map_or(Ok(None), |counts| by_counts(lines, body, counts, surroundings))?;
+    let end = by_counts.map_or_else(|| by_marks(lines, at, announced, surroundings), Ok)?;
     let Some(taken) = taken(&lines[body..end]) else { return Err((body, SyntaxProblem::Unmarked)) };
     if taken.iter().all(|line| line.mark == Mark::Context) {
         let words = foreign::is_word_diff(&lines[body..]);
@@ -236,7 +204,8 @@ pub(super) fn read(lines: &[&[u8]], at: usize, boundaries: &[&[u8]]) -> Result<(
         let start = if old.count == 0 { old.start.saturating_add(1) } else { old.start.max(1) };
         Start { old: start, new: new.start.max(1) }
     });
-    Ok((Hunk { line: at + 1, header: lines[at].to_vec(), start, lines: taken }, end))
+    let hunk = Hunk { line: at + 1, header: lines[at].to_vec(), start, lines: taken };
+    Ok(Read { hunk, end, counted: by_counts.is_some() })
 }
 
 fn unmarked(lines: &[&[u8]], at: usize) -> SyntaxProblem {
@@ -244,9 +213,13 @@ fn unmarked(lines: &[&[u8]], at: usize) -> SyntaxProblem {
 }
 
 /// Returns where a body ends whose counts fit; `None` when they do not.
-fn by_counts(lines: &[&[u8]], body: usize, announced: (usize, usize), boundaries: &[&[u8]]) -> Result<Option<usize>, Problem> {
+fn by_counts(lines: &[&[u8]], body: usize, announced: (usize, usize), surroundings: &Surroundings<'_>) -> Result<Option<usize>, Problem> {
     let Some(end) = filled(lines, body, announced) else { return Ok(None) };
-    let rest = end..run_end(lines, end, |at| is_signature(lines, at, true) || is_boundary(lines[at], boundaries));
+    // What is left of a line that says that there is no line break.
+    if lines.get(end).is_some_and(|line| line.starts_with(b"\\")) && !is_marked(lines[end]) {
+        return Err((end, SyntaxProblem::Unmarked));
+    }
+    let rest = end..run_end(lines, end, |at| is_signature(lines, at, true) || surroundings.is_boundary(lines[at]));
     if let Some(at) = lines[rest.clone()].iter().position(|line| is_change(line)).map(|at| rest.start + at) {
         let half = lines[at].starts_with(b"--- ") || lines[at].starts_with(b"+++ ");
         return if half && lines[at..rest.end].len() == 1 { Err((at, SyntaxProblem::HalfHeader)) } else { Ok(None) };
@@ -272,7 +245,7 @@ fn by_counts(lines: &[&[u8]], body: usize, announced: (usize, usize), boundaries
 }
 
 /// Returns where a body ends that has no counts, or wrong ones: every line with a mark belongs to it.
-fn by_marks(lines: &[&[u8]], at: usize, announced: Option<(Range, Range)>) -> Result<usize, Problem> {
+fn by_marks(lines: &[&[u8]], at: usize, announced: Option<(Range, Range)>, surroundings: &Surroundings<'_>) -> Result<usize, Problem> {
     let body = at + 1;
     let stop = run_end(lines, body, |at| is_signature(lines, at, false));
     // Blank lines at the end stand between this hunk and what follows.
@@ -296,18 +269,7 @@ fn by_marks(lines: &[&[u8]], at: usize, announced: Option<(Range, Range)>) -> Re
             }
             Ok(end)
         }
-        Some(_) if end == stop && !goes_on(lines, stop) => Err((stop, unmarked(lines, stop))),
+        Some(_) if end == stop && !surroundings.is_landmark(lines, stop) => Err((stop, unmarked(lines, stop))),
         Some(_) => Ok(end),
     }
-}
-
-/// Returns whether what stands at `lines[at]` shows that a hunk was meant to end before it.
-fn goes_on(lines: &[&[u8]], at: usize) -> bool {
-    let line = lines[at];
-    let begins = |prefix: &str| line.starts_with(prefix.as_bytes());
-    begins("@@")
-        || is_file_header(lines, at)
-        || is_signature(lines, at, false)
-        || ["diff ", "```", "~~~", "Index: ", "Only in ", "Binary files ", "Symbolic links ", "File ", "Submodule "].into_iter().any(begins)
-        || header::begins_commit(line)
 }

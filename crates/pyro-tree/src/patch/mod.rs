@@ -20,7 +20,7 @@
 //! - A file header without hunks whose `index` or `similarity` says that there were some; header lines whose `diff --git` is missing.
 //! - A hunk header that is damaged, and one that is indented or quoted.
 //!
-//! Who does what: `parse` finds the files among prose (`between`, `foreign`) and reads each (`header`, `names`, `hunk`, `binary`). `apply`
+//! Who does what: `parse` finds the files among prose (`between`, `landmarks`, `foreign`) and reads each (`header`, `names`, `hunk`, `binary`). `apply`
 //! chooses how many leading components of names are a prefix (`readings`), walks through the files (`engine`, on a `tree` laid over the real
 //! one) and finds the place of every hunk (`place`, `nearest`). A series of commits is applied in order, each on what the one before made;
 //! within one commit all files are changed at once, so that two files can swap their names.
@@ -38,6 +38,7 @@ mod engine;
 mod foreign;
 mod header;
 mod hunk;
+mod landmarks;
 mod names;
 mod nearest;
 mod parse;

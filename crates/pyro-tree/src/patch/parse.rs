@@ -7,6 +7,7 @@ use super::{
     foreign::{self, Foreign},
     header::{self, Named},
     hunk::{self, Hunk, Problem},
+    landmarks::is_file_header,
     names::{Header, Place},
 };
 use crate::path::{TreePath, printable_cut};
@@ -50,7 +51,7 @@ pub fn parse(patch: &[u8]) -> Result<Patch, PatchError> {
     if let Some(at) = lines.iter().position(|line| foreign::is_colored_header(line)) {
         return Err(failed((at, SyntaxProblem::Foreign(Foreign::Colored))));
     }
-    let mut reader = Reader { lines: &lines, at: 0, mangled, unfolded: 0, between: Between::new(), submodules: false };
+    let mut reader = Reader { lines: &lines, at: 0, mangled, unfolded: 0, counted: None, between: Between::new(), submodules: false };
     let mut sections = Vec::new();
     while let Some(section) = reader.section().map_err(failed)? {
         sections.push(section);
@@ -114,6 +115,8 @@ struct Reader<'a> {
     mangled: bool,
     /// Bytes of binary content so far.
     unfolded: usize,
+    /// Whether the hunk read last ended where its counts say.
+    counted: Option<bool>,
     between: Between<'a>,
     /// There were parts about submodules.
     submodules: bool,
@@ -129,14 +132,14 @@ impl<'a> Reader<'a> {
         while let Some(line) = self.line() {
             let section = if let Some(names) = line.strip_prefix(b"diff --git ") {
                 self.git_file(names)?
-            } else if hunk::is_file_header(self.lines, self.at) {
+            } else if is_file_header(self.lines, self.at) {
                 self.named_file(self.at, Extended::default(), false)?
             } else {
                 self.between.line(self.lines, self.at)?;
                 self.at += 1;
                 continue;
             };
-            self.between.file_ended(self.at, !section.hunks.is_empty());
+            self.between.file_ended(self.at, self.counted.take());
             if section.is_submodule() {
                 let path = section.place.paths().next().map(TreePath::as_bytes).unwrap_or_default();
                 self.between.left_out.add(path, SUBMODULE);
@@ -289,9 +292,9 @@ impl<'a> Reader<'a> {
                 break;
             }
             self.at += blank;
-            let (hunk, end) = hunk::read(self.lines, self.at, &self.between.boundaries)?;
-            hunks.push(hunk);
-            self.at = end;
+            let read = hunk::read(self.lines, self.at, &self.between.surroundings)?;
+            hunks.push(read.hunk);
+            (self.at, self.counted) = (read.end, Some(read.counted));
         }
         Ok((hunks, None))
     }

@@ -51,14 +51,63 @@ fn changes_after_text_that_follows_a_hunk_are_refused() {
     refused(&format!("{half}    @@ -5 +5 @@\n    -delta = 4\n    +delta = 40\n"), V, 7, "indented");
     refused(&format!("{half}Then:\n@@ -5 +5 @@\n-delta = 4\n+delta = 40\n"), V, 8, "does not follow");
     refused(&format!("{half}Then:\n@@ ... @@\n-delta = 4\n+delta = 40\n"), V, 8, "does not follow");
+    refused(&format!("{half}```\n- one\n"), V, 8, "looks like a change");
+    applies(&format!("```\n{half}```\n- one\n+ two\n-three\n"), V, &["v.py: alpha = 10\nbeta = 2\ngamma = 3\n\ndelta = 4\nlast = 5\n"]);
     refused(&format!("{half}```\n\n```diff\n@@ -5 +5 @@\n-delta = 4\n+delta = 40\n```\n"), V, 10, "does not follow");
     // Prose may have lists and rules, and a fence ends what can be a hunk.
     let whole = &["v.py: alpha = 10\nbeta = 2\ngamma = 3\n\ndelta = 4\nlast = 5\n"];
-    for prose in
-        ["Done.\n", "\nThat was it:\n\n- one\n- two\n---\n", "```\n- one\n+ two\n-three\n", "\nIt now\n+ is\n+ good\n", " \n", "\n\n"]
-    {
+    for prose in ["Done.\n", "\nThat was it:\n\n- one\n- two\n---\n", "\nIt now\n+ is\n+ good\n", " \n", "\n\n"] {
         applies(&format!("{half}{prose}"), V, whole);
     }
+}
+
+#[test]
+fn a_context_line_that_lost_its_blank_is_not_taken_for_the_end_of_a_patch() {
+    // Each can end a hunk elsewhere. The counts say that this one goes on, or fit by chance.
+    let lines = [
+        "```",
+        "```python",
+        "~~~",
+        "diff = a - b",
+        "diff -= 1",
+        "diff -u",
+        "Index: 3",
+        "From 0123456789012345678901234567890123456789",
+        "commit 1234567",
+        "Only in a: b",
+        "Binary files a and b differ",
+        "Files a and b differ",
+        "Submodule x 1234567..89abcde:",
+        "Property changes on: x",
+        "2.39.2",
+        "# HG changeset patch",
+        "@@x",
+        "@",
+        "=====",
+        "____",
+    ];
+    for line in lines {
+        for (counts, before) in [("-1,7 +1,7", ""), ("-1 +1", ""), ("-1,7 +1,7", "\n"), ("-1 +1", "\n")] {
+            for after in ["-delta = 4\n+delta = 40\n", " gamma = 3\n \n-delta = 4\n+delta = 40\n last = 5\n"] {
+                for fence in ["", "```diff\n"] {
+                    let patch = format!("{fence}{HEADER}@@ {counts} @@\n-alpha = 1\n+alpha = 10\n{before}{line}\n{after}");
+                    assert!(apply(&patch, V).is_err() || counts == "-1 +1" && !fence.is_empty() && line == "```", "{patch}");
+                }
+            }
+        }
+    }
+    // A real end is one, also where the counts are wrong.
+    let short = format!("{HEADER}@@ -1,7 +1,7 @@\n-alpha = 1\n+alpha = 10\n beta = 2\n");
+    for end in [
+        "diff -ru a/f b/f\n--- a/w\n+++ b/w\n@@ -1 +1 @@\n-w\n+W\n",
+        "Index: w\n====\n--- w\n+++ w\n@@ -1 +1 @@\n-w\n+W\n",
+        "-- \n2.39.2\n\n",
+        "From 0123456789012345678901234567890123456789 Mon Sep 17 00:00:00 2001\nFrom: T\nSubject: x\n\n- one\n- two\n---\n w | 2 +-\n\n--- a/w\n+++ b/w\n@@ -1 +1 @@\n-w\n+W\n",
+        "Only in a: b\n",
+    ] {
+        assert!(apply(&format!("{short}{end}"), &[V[0], ("w", "w\n")]).is_ok(), "{end}");
+    }
+    assert!(apply(&format!("```diff\n{short}```\n\n- I changed alpha\n- and nothing else\n"), V).is_ok());
 }
 
 #[test]
@@ -103,7 +152,8 @@ fn a_patch_that_was_cut_off_is_refused_and_the_hint_says_what_it_would_be_if_it_
     assert!(hint.contains("`@@ -1,2 +1,2 @@`"), "{hint}");
     applies(&cut.replace("@@ -1,6 +1,6 @@", "@@ -1,2 +1,2 @@"), V, &["v.py: alpha = 10\nbeta = 2\ngamma = 3\n\ndelta = 4\nlast = 5\n"]);
     // What follows shows that nothing is missing.
-    for after in ["```\n", "\nprose\n", "-- \n2.39.2\n", "--- a/w\n+++ b/w\n@@ -1 +1 @@\n-w\n+W\n", "@@ -6 +6 @@\n-last = 5\n+last = 6\n"] {
+    assert!(apply(&format!("```\n{cut}```\n"), V).is_ok());
+    for after in ["\nprose\n", "-- \n2.39.2\n", "--- a/w\n+++ b/w\n@@ -1 +1 @@\n-w\n+W\n", "@@ -6 +6 @@\n-last = 5\n+last = 6\n"] {
         let files = &[V[0], ("w", "w\n")];
         assert!(apply(&format!("{cut}{after}"), files).is_ok(), "{after}");
     }

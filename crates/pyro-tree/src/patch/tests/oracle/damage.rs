@@ -52,6 +52,9 @@ pub(super) fn damages() -> impl Strategy<Value = Vec<Damage>> {
         "From 0123456789012345678901234567890123456789 Mon Sep 17 00:00:00 2001",
         "- item",
         "Index: f",
+        "diff = 1",
+        "```diff",
+        "Only in a: b",
         "index 1..2",
         "new mode 100755",
     ]);

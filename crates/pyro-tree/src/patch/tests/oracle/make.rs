@@ -47,9 +47,7 @@ fn line() -> impl Strategy<Value = &'static str> {
 }
 
 fn content() -> impl Strategy<Value = Vec<u8>> {
-    let text = (proptest::collection::vec(line(), 0..24), prop_oneof![4 => Just(""), 1 => Just("end")])
-        .prop_map(|(lines, end)| (lines.concat() + end).into_bytes());
-    prop_oneof![12 => text, 1 => proptest::collection::vec(any::<u8>(), 0..200)]
+    prop_oneof![12 => text(), 1 => proptest::collection::vec(any::<u8>(), 0..200)]
 }
 
 /// What is done to a tree. Numbers choose among what there is.
@@ -64,6 +62,24 @@ pub(super) enum Edit {
     Rename(usize, Vec<u8>),
     Mode(usize),
     Link(usize),
+}
+
+/// A text of some lines.
+pub(super) fn text() -> impl Strategy<Value = Vec<u8>> {
+    let end = prop_oneof![4 => Just(""), 1 => Just("end")];
+    (proptest::collection::vec(line(), 0..24), end).prop_map(|(lines, end)| (lines.concat() + end).into_bytes())
+}
+
+/// Edits of the lines of one file.
+pub(super) fn line_edits() -> impl Strategy<Value = Vec<Edit>> {
+    let at = 0..64_usize;
+    let edit = prop_oneof![
+        6 => (at.clone(), line()).prop_map(|(at, line)| Edit::Insert(0, at, line)),
+        6 => (at.clone(), line()).prop_map(|(at, line)| Edit::Replace(0, at, line)),
+        6 => at.prop_map(|at| Edit::Remove(0, at)),
+        1 => Just(Edit::LastLine(0)),
+    ];
+    proptest::collection::vec(edit, 1..6)
 }
 
 pub(super) fn edits() -> impl Strategy<Value = Vec<Edit>> {

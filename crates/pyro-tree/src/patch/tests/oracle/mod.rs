@@ -127,3 +127,82 @@ impl Seen {
         println!("{:?}", self.0.borrow());
     }
 }
+
+/// Writes the difference of two texts, with so many lines of context.
+fn unified(before: &[u8], after: &[u8], context: usize) -> Vec<u8> {
+    let (old, new): (Vec<&[u8]>, Vec<&[u8]>) = (before.split_inclusive(is_newline).collect(), after.split_inclusive(is_newline).collect());
+    // The longest common part of what is left of both, from each pair of lines on.
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for (i, j) in (0..old.len()).rev().flat_map(|i| (0..new.len()).rev().map(move |j| (i, j))) {
+        common[i][j] = if old[i] == new[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+    }
+    let (mut i, mut j, mut script) = (0, 0, Vec::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            script.push((b' ', i, j));
+            (i, j) = (i + 1, j + 1);
+        } else if i < old.len() && (j == new.len() || common[i + 1][j] >= common[i][j + 1]) {
+            script.push((b'-', i, j));
+            i += 1;
+        } else {
+            script.push((b'+', i, j));
+            j += 1;
+        }
+    }
+    let near = |at: usize| script[at.saturating_sub(context)..(at + context + 1).min(script.len())].iter().any(|(mark, ..)| *mark != b' ');
+    let mut patch = b"--- a/f\n+++ b/f\n".to_vec();
+    let mut at = 0;
+    while at < script.len() {
+        let end = (at..script.len()).find(|at| !near(*at)).unwrap_or(script.len());
+        if end > at {
+            let hunk = &script[at..end];
+            let count = |without: u8| hunk.iter().filter(|(mark, ..)| *mark != without).count();
+            let (old_count, new_count) = (count(b'+'), count(b'-'));
+            let start = |line: usize, count: usize| if count == 0 { line } else { line + 1 };
+            let header = format!("@@ -{},{old_count} +{},{new_count} @@\n", start(hunk[0].1, old_count), start(hunk[0].2, new_count));
+            patch.extend_from_slice(header.as_bytes());
+            for (mark, i, j) in hunk {
+                let line = if *mark == b'+' { new[*j] } else { old[*i] };
+                patch.push(*mark);
+                patch.extend_from_slice(line);
+                if !line.ends_with(b"\n") {
+                    patch.extend_from_slice(b"\n\\ No newline at end of file\n");
+                }
+            }
+        }
+        at = end.max(at + 1);
+    }
+    patch
+}
+
+fn is_newline(byte: &u8) -> bool {
+    *byte == b'\n'
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The same without Git, which takes most of the time: far more cases of one file.
+    #[test]
+    fn no_marked_line_is_lost_from_a_damaged_patch_of_one_file(
+        before in make::text(), edits in make::line_edits(), context in 0..4_usize, damages in damage::damages(),
+    ) {
+        let before = Files::from([(b"f".to_vec(), super::kit::text(&before))]);
+        let wanted = make::edited(&before, &edits);
+        let content = |files: &Files| match files.get(&b"f"[..]) {
+            Some(super::kit::Entry::File { content, .. }) => content.clone(),
+            Some(super::kit::Entry::Link(_)) | None => Vec::new(),
+        };
+        let whole = unified(&content(&before), &content(&wanted), context);
+        if before != wanted && context > 0 {
+            prop_assert_eq!(ours(&before, &whole), Ok(wanted.clone()), "{}", show(&whole));
+        }
+        let patch = damage::damaged(&whole, &damages);
+        if let Ok(made) = ours(&before, &patch) && made != wanted {
+            let judged = reference::makes(&before, &patch, &made);
+            prop_assert!(
+                judged.is_ok(), "{damages:?}: {}\nbefore\n{}patch\n{}made\n{}", judged.unwrap_err(), show_files(&before), show(&patch), show_files(&made)
+            );
+        }
+    }
+}

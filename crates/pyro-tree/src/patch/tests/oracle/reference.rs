@@ -70,7 +70,9 @@ fn sections(lines: &[&[u8]]) -> Result<Vec<Section>, String> {
     let mut in_header = false;
     while at < lines.len() {
         let line = lines[at];
-        let header = |at: usize| lines[at].starts_with(b"--- ") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ "));
+        let header = |at: usize| {
+            lines[at].starts_with(b"--- ") && lines[at].len() > 4 && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ "))
+        };
         let mut last = sections.last_mut();
         if let Some(names) = line.strip_prefix(b"diff --git ") {
             let (old, new) = split(names);
@@ -119,31 +121,26 @@ fn sections(lines: &[&[u8]]) -> Result<Vec<Section>, String> {
     Ok(sections)
 }
 
+/// Returns whether another hunk or file begins at a line.
+fn begins_other(lines: &[&[u8]], at: usize) -> bool {
+    let begins = |at: usize, prefix: &str| lines.get(at).is_some_and(|line| line.starts_with(prefix.as_bytes()));
+    begins(at, "@@")
+        || begins(at, "diff --git ")
+        || begins(at, "--- ")
+            && lines[at].len() > 4
+            && begins(at + 1, "+++ ")
+            && (at + 2..lines.len()).find(|at| !lines[*at].is_empty()).is_some_and(|at| begins(at, "@@"))
+}
+
 fn hunk(lines: &[&[u8]], from: usize) -> Result<(Hunk, usize), String> {
     let mut hunk: Hunk = Vec::new();
     let mut at = from;
     loop {
         // The last piece of a text that ends with a line break is no line.
         let end = at >= lines.len() || at + 1 == lines.len() && lines[at].is_empty();
-        let begins = |prefix: &str| lines[at].starts_with(prefix.as_bytes());
-        let header = || {
-            begins("--- ")
-                && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ "))
-                && lines.get(at + 2).is_some_and(|next| next.starts_with(b"@@"))
-        };
-        let signature = || matches!(lines[at], b"-- " | b"--") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"2."));
         if end
-            || begins("@@")
-            || begins("diff ")
-            || begins("```")
-            || begins("From ")
-            || begins("Index: ")
-            || begins("Only in ")
-            || begins("Binary files ")
-            || begins("Symbolic links ")
-            || begins("File ")
-            || header()
-            || signature()
+            || begins_other(lines, at)
+            || matches!(lines[at], b"-- " | b"--") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"2."))
         {
             break;
         }
@@ -151,23 +148,19 @@ fn hunk(lines: &[&[u8]], from: usize) -> Result<(Hunk, usize), String> {
         match line.first() {
             None => hunk.push((b' ', b"\n".to_vec())),
             Some(mark @ (b' ' | b'+' | b'-')) => hunk.push((*mark, [&line[1..], b"\n"].concat())),
-            Some(b'\\') => drop(hunk.last_mut().ok_or("no line before")?.1.pop()),
-            // Prose, if nothing after it could be a change of this hunk: behind a blank line that is anything but a list.
+            Some(b'\\') => {
+                let (_, text) = hunk.last_mut().ok_or("no line before")?;
+                text.truncate(text.len() - usize::from(text.ends_with(b"\n")));
+            }
+            // Whatever it looks like, it is prose only if nothing after it could be a change of this hunk. A list could not.
             Some(_) => {
-                let rest = lines[at..]
-                    .iter()
-                    .take_while(|line| !["@@", "diff ", "```", "From "].iter().any(|end| line.starts_with(end.as_bytes())));
-                let apart = hunk.last().is_some_and(|(mark, text)| *mark == b' ' && text == b"\n");
-                let change = |line: &&&[u8]| {
-                    let item = apart && line.get(1) == Some(&b' ') && line.get(2).is_some_and(|byte| !byte.is_ascii_whitespace());
-                    matches!(line.first(), Some(b'+' | b'-')) && !item && !matches!(**line, b"-- " | b"--")
-                };
-                let header = |at: usize| lines[at].starts_with(b"--- ") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ "));
-                let until = (at..at + rest.count()).find(|at| header(*at)).unwrap_or(lines.len());
-                if let Some(change) =
-                    lines[at..until].iter().take_while(|line| !line.starts_with(b"diff ") && !line.starts_with(b"@@")).find(change)
-                {
-                    return Err(format!("line {} has no mark, and `{}` follows", at + 1, String::from_utf8_lossy(change)));
+                let until = (at..lines.len()).find(|at| begins_other(lines, *at)).unwrap_or(lines.len());
+                let is_change = |line: &&[u8]| matches!(line.first(), Some(b'+' | b'-')) && !matches!(*line, b"-- " | b"--" | b"---");
+                let changes: Vec<&[u8]> = lines[at..until].iter().copied().filter(is_change).collect();
+                let is_item = |line: &&[u8]| line.get(1) == Some(&b' ') && line.get(2).is_some_and(|byte| !byte.is_ascii_whitespace());
+                let is_list = changes.iter().all(is_item) && changes.iter().all(|line| line[0] == changes[0][0]);
+                if !is_list {
+                    return Err(format!("line {} has no mark, and `{}` follows", at + 1, String::from_utf8_lossy(changes[0])));
                 }
                 break;
             }
@@ -238,13 +231,18 @@ fn of_lines(before: &[u8], hunks: &[Hunk]) -> BTreeSet<Vec<u8>> {
     // What was made so far, and where in the file.
     let mut partial: BTreeSet<(Vec<u8>, usize)> = BTreeSet::from([(Vec::new(), 0)]);
     for hunk in hunks {
-        let old: Vec<&[u8]> = hunk.iter().filter(|(mark, _)| *mark != b'+').map(|(_, text)| text.as_slice()).collect();
-        let new: Vec<u8> = hunk.iter().filter(|(mark, _)| *mark != b'-').flat_map(|(_, text)| text.clone()).collect();
         let mut next = BTreeSet::new();
-        for (made, done) in &partial {
-            for at in *done..=lines.len() {
-                if lines[at..].starts_with(&old) {
-                    next.insert(([made, lines[*done..at].concat().as_slice(), &new].concat(), at + old.len()));
+        // Behind a blank line that follows the last change there may be prose with blanks in front of it.
+        let last = hunk.iter().rposition(|(mark, _)| *mark != b' ').unwrap_or(0);
+        let blank = hunk[last..].iter().position(|(mark, text)| *mark == b' ' && text.trim_ascii().is_empty());
+        for hunk in [Some(hunk.as_slice()), blank.map(|blank| &hunk[..last + blank])].into_iter().flatten() {
+            let old: Vec<&[u8]> = hunk.iter().filter(|(mark, _)| *mark != b'+').map(|(_, text)| text.as_slice()).collect();
+            let new: Vec<u8> = hunk.iter().filter(|(mark, _)| *mark != b'-').flat_map(|(_, text)| text.clone()).collect();
+            for (made, done) in &partial {
+                for at in *done..=lines.len() {
+                    if lines[at..].starts_with(&old) {
+                        next.insert(([made, lines[*done..at].concat().as_slice(), &new].concat(), at + old.len()));
+                    }
                 }
             }
         }
