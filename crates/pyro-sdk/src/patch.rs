@@ -1,21 +1,21 @@
 //! Applies a patch to a running workspace: worked out on the host from files as they are, sent as one change that insists on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pyro_proto::{
-    error::ErrorKind,
+    error::{ErrorKind, Failure},
     v1::{ChangeItem, ChangeKind, FileRange},
 };
-use pyro_tree::{Edit, EntryKind, FilePatch, FileState, Operation, PATCH_MAX_BYTES, Patch, TreePath, parse};
+use pyro_tree::{Applied, Edit, Operation, PATCH_MAX_BYTES, Patch, PatchError, PatchedPath, PathState, PathStates, TreePath, parse};
 use serde_json::json;
 
 use crate::{
     Pyro, Workspace,
     client::{Reap, blocking},
     contract::{ArtifactType, PatchApply, PatchApplyAnswer, PatchedFile},
-    error::{Error, Problem, Result},
-    guest_files::{GuestFiles, artifact_type, special},
+    error::{Cause, Error, Problem, Result},
+    guest_files::{FileRead, GuestFiles, artifact_type, special},
     workspace_path::path_text,
 };
 
@@ -27,11 +27,29 @@ const FILES_MAX_BYTES: u64 = 256 << 20;
 const TRIES: usize = 2;
 const OPERATION: &str = "apply a patch to";
 
-/// What is at a path: its state for the patch, and the version a change of it insists on.
+/// Paths asked for in one call.
+const PATHS_AT_ONCE: usize = 64;
+/// Bytes of each file that are read before its size is known.
+const FIRST_BYTES: u64 = 64 << 10;
+
+/// What is at the paths of a patch: their states, and the versions a change of them insists on.
 #[derive(Debug, Default)]
 struct States {
-    states: BTreeMap<TreePath, Option<FileState>>,
+    states: PathStates,
     versions: BTreeMap<TreePath, Bytes>,
+    /// Why those that no patch can change cannot be. A patch may not mean them.
+    unusable: BTreeMap<TreePath, Error>,
+}
+
+/// What a path is to a patch.
+#[derive(Debug)]
+enum Judged {
+    /// Nothing more is to be known, and what a change of it insists on.
+    State(PathState, Option<Bytes>),
+    /// A file of which not all was read yet.
+    Large { size_bytes: u64 },
+    /// No patch can change it.
+    Unusable(Error),
 }
 
 impl Pyro {
@@ -49,81 +67,116 @@ impl Pyro {
         let text = request.patch.clone();
         let mut patch = blocking(move || parse(text.as_bytes())).await.map_err(|error| Error::from(error).about(workspace.label()))?;
         let mut tries = TRIES;
-        loop {
+        let applied = loop {
             tries -= 1;
-            let states = workspace.states(&files, &patch).await?;
-            let (patched, versions, edits) = blocking(move || {
-                let edits = patch.apply(&states.states);
-                (patch, states.versions, edits)
+            let States { states, versions, mut unusable } = workspace.states(&files, &patch).await?;
+            let (patched, applied) = blocking(move || {
+                let applied = patch.apply(&states);
+                (patch, applied)
             })
             .await;
             patch = patched;
-            let edits = edits.map_err(|error| Error::from(error).about(workspace.label()))?;
-            if request.check {
-                break;
+            let mut applied = applied.map_err(|error| {
+                let why = if let PatchError::Unusable { path } = &error { unusable.remove(path) } else { None };
+                why.unwrap_or_else(|| error.into())
+            });
+            // A patch may only be about submodules, which are left alone.
+            if let Ok(Applied { edits, .. }) = &mut applied
+                && !request.check
+                && !edits.is_empty()
+            {
+                match files.change_items(items(std::mem::take(edits), &versions)).await {
+                    Ok(_) => {}
+                    // Something else wrote one of its files between our reading and our writing.
+                    Err(error) if error.kind() == ErrorKind::Conflict && tries > 0 => continue,
+                    Err(error) => return Err(error),
+                }
             }
-            match files.change_items(items(edits, &versions)).await {
-                Ok(_) => break,
-                // Something else wrote one of its files between our reading and our writing.
-                Err(error) if error.kind() == ErrorKind::Conflict && tries > 0 => {}
-                Err(error) => return Err(error),
-            }
-        }
+            break applied.map_err(|error: Error| error.about(workspace.label()))?;
+        };
         if !request.check {
-            workspace.remember("patch_apply", json!({ "files": patch.files.len() })).await?;
+            workspace.remember("patch_apply", json!({ "files": applied.files.len() })).await?;
         }
-        let files = patch.files.iter().map(patched).collect();
-        Ok(PatchApplyAnswer { workspace_id: record.id.to_string(), applied: !request.check, files })
+        Ok(PatchApplyAnswer {
+            workspace_id: record.id.to_string(),
+            applied: !request.check,
+            files: applied.files.iter().map(patched).collect(),
+            left_out: applied.left_out.into_iter().map(Into::into).collect(),
+            left_out_count: applied.left_out_count,
+        })
     }
 }
 
 impl Workspace {
+    /// Reads what is at the paths of a patch.
     async fn states(&self, files: &GuestFiles, patch: &Patch) -> Result<States> {
-        let paths: Vec<TreePath> = patch.reads().into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let mut states = States::default();
         let mut left = FILES_MAX_BYTES;
-        // A few at a time, so that the sizes are known before all is held.
-        for some in paths.chunks(64) {
-            let range = |path: &TreePath| FileRange {
-                path: Bytes::copy_from_slice(path.as_bytes()),
-                offset: 0,
-                max_bytes: FILE_MAX_BYTES.min(left),
-                // Git patches a link, not what it leads to.
-                follow: false,
-            };
-            let read = files.read(some.iter().map(range).collect()).await?;
-            for (path, read) in some.iter().zip(read) {
-                let read = match read {
-                    Ok(read) => read,
-                    Err(failure) if failure.kind() == ErrorKind::NotFound => {
-                        states.states.insert(path.clone(), None);
-                        continue;
+        // Git patches a link, not what it leads to.
+        let range =
+            |path: &TreePath, max_bytes| FileRange { path: Bytes::copy_from_slice(path.as_bytes()), offset: 0, max_bytes, follow: false };
+        for some in patch.reads().chunks(PATHS_AT_ONCE) {
+            // Little of each at first, so that sizes are known before much is held.
+            let found = files.read(some.iter().map(|path| range(path, FIRST_BYTES)).collect()).await?;
+            let mut wanted = Vec::new();
+            for (path, found) in some.iter().zip(found) {
+                match self.judge(files, path, found, left) {
+                    Judged::State(state, version) => {
+                        if let PathState::File { content, .. } = &state {
+                            left -= left.min(content.len() as u64);
+                        }
+                        states.states.insert(path.clone(), state);
+                        states.versions.extend(version.map(|version| (path.clone(), version)));
                     }
-                    Err(failure) => return Err(files.reported(failure)),
-                };
-                let kind = match artifact_type(&read.status) {
-                    ArtifactType::File => EntryKind::File,
-                    ArtifactType::Directory => EntryKind::Directory,
-                    ArtifactType::Symlink => EntryKind::Link,
-                    ArtifactType::Other => {
-                        let what = special(&read.status);
-                        return Err(Error::from(Problem::NotAFile { path: path_text(path.as_bytes()), what }).about(self.label()));
+                    Judged::Large { size_bytes } => {
+                        left -= size_bytes;
+                        wanted.push((path, size_bytes));
                     }
-                };
-                let size = read.content.len() as u64;
-                if kind == EntryKind::File && read.status.size_bytes > size {
-                    let path = path_text(path.as_bytes());
-                    let problem = Problem::FileTooLarge { path, bytes: read.status.size_bytes, maximum: FILE_MAX_BYTES.min(left) };
-                    return Err(Error::from(problem).about(self.label()));
+                    Judged::Unusable(error) => {
+                        states.states.insert(path.clone(), PathState::Unusable);
+                        states.unusable.insert(path.clone(), error);
+                    }
                 }
-                left -= size.min(left);
-                let link_target = (kind == EntryKind::Link).then(|| read.status.link_target.to_vec());
-                let state = FileState { kind, mode: read.status.mode, content: read.content, link_target };
-                states.states.insert(path.clone(), Some(state));
+            }
+            // A byte more than there was shows a file that grows.
+            let read = files.read(wanted.iter().map(|(path, size_bytes)| range(path, size_bytes + 1)).collect()).await?;
+            for ((path, size_bytes), read) in wanted.into_iter().zip(read) {
+                let read = read.map_err(|failure| files.reported(failure))?;
+                if artifact_type(&read.status) != ArtifactType::File || read.content.len() as u64 > size_bytes {
+                    let cause = Cause::new(format!("`{}` changed while it was read", path_text(path.as_bytes())));
+                    return Err(Error::workspace(OPERATION, self.label(), ErrorKind::Conflict, cause));
+                }
                 states.versions.insert(path.clone(), read.status.version);
+                states.states.insert(path.clone(), PathState::File { mode: read.status.mode, content: read.content });
             }
         }
         Ok(states)
+    }
+
+    /// Says what a path is to a patch, of whose files `left` bytes may still be read.
+    fn judge(&self, files: &GuestFiles, path: &TreePath, found: Result<FileRead, Failure>, left: u64) -> Judged {
+        let (status, content) = match found {
+            Ok(FileRead { status, content }) => (status, content),
+            Err(failure) if failure.kind() == ErrorKind::NotFound => return Judged::State(PathState::Absent, None),
+            Err(failure) => return Judged::Unusable(files.reported(failure)),
+        };
+        let unusable = |problem: Problem| Judged::Unusable(Error::from(problem).about(self.label()));
+        let path = path_text(path.as_bytes());
+        match artifact_type(&status) {
+            ArtifactType::Directory => Judged::State(PathState::Directory, Some(status.version)),
+            ArtifactType::Symlink => Judged::State(PathState::Link { target: status.link_target.to_vec() }, Some(status.version)),
+            ArtifactType::Other => unusable(Problem::NotAFile { path, what: special(&status) }),
+            ArtifactType::File => {
+                let maximum = FILE_MAX_BYTES.min(left);
+                if status.size_bytes > maximum {
+                    return unusable(Problem::FileTooLarge { path, bytes: status.size_bytes, maximum });
+                }
+                if status.size_bytes > content.len() as u64 {
+                    return Judged::Large { size_bytes: status.size_bytes };
+                }
+                Judged::State(PathState::File { mode: status.mode, content }, Some(status.version))
+            }
+        }
     }
 }
 
@@ -156,7 +209,7 @@ fn item(edit: Edit, versions: &BTreeMap<TreePath, Bytes>) -> (ChangeItem, Bytes)
     }
 }
 
-fn patched(file: &FilePatch) -> PatchedFile {
+fn patched(file: &PatchedPath) -> PatchedFile {
     let text = |path: &TreePath| path_text(path.as_bytes());
     let (change, moved) = match file.operation {
         Operation::Add => ("added", false),

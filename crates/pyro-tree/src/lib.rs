@@ -29,7 +29,10 @@ pub use landing::{
     recover, undo,
 };
 pub use manifest::{Manifest, ManifestEntry};
-pub use patch::{Edit, FilePatch, FileState, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, SyntaxProblem, parse};
+pub use patch::{
+    Applied, Edit, Foreign, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, PatchedPath, PathState, PathStates,
+    SyntaxProblem, parse,
+};
 pub use path::{NAME_MAX_BYTES, PATH_MAX_BYTES, PathError, PathProblem, TreePath, printable, printable_cut};
 pub use records::RecordsError;
 pub use source::{

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{ArtifactType, operation::operation};
 use crate::text::{DiffReference, PatchText, WorkspacePath, WorkspaceReference};
 
-/// Something of a source that was not taken.
+/// Something that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
-    /// Path in the source
+    /// Its path
     pub path: String,
     /// Why
     pub reason: String,
@@ -102,8 +102,8 @@ pub struct SyncPushAnswer {
 
 /// Apply a unified diff to a workspace: all files or none
 ///
-/// Added, changed, deleted, renamed and copied files and changed modes. A patch that does not fit says which hunk, and what is there. Links
-/// are patched as links, as Git does.
+/// Output of `git diff`, `git format-patch`, `diff -ru` and the like: new, changed, deleted, renamed and copied files, modes, links and binary
+/// files. Links are patched as links, as Git does. A series of commits is applied in order. If a hunk does not fit, the error shows it and what the file contains instead.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -151,6 +151,12 @@ pub struct PatchApplyAnswer {
     pub applied: bool,
     /// Its files
     pub files: Vec<PatchedFile>,
+    /// Parts that change no file, the first 1000: submodules, and what a comparison of directories only mentions
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// How many such parts there are
+    #[serde(default)]
+    pub left_out_count: u64,
 }
 
 /// Show what has changed in a workspace since it was made

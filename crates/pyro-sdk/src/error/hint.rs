@@ -169,11 +169,9 @@ impl Error {
                 Some("the folder that `--output` is to be in must be there: make it, or choose another".to_owned())
             }
             Problem::PatchRejected { .. } => Some(
-                "read what is there with `pyro workspace file read WORKSPACE PATH`, mend the patch, and try it first with `--check`".to_owned(),
+                "read the file with `pyro workspace file read WORKSPACE PATH`, correct the patch, and test it with `--check`".to_owned(),
             ),
-            Problem::Patch(error) if error.kind() == ErrorKind::InvalidArgument => {
-                Some("make the patch with `git diff` or `diff -u`, or write the file as a whole with `pyro workspace file write`".to_owned())
-            }
+            Problem::Patch(error) => error.hint(),
             Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } | Problem::LinkDangling { .. } | Problem::LinkLoop { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
             Problem::NotAFile { path, what: "a directory" } => {
                 Some(format!("see what is in it with `pyro workspace file list WORKSPACE {path}`"))
@@ -218,7 +216,6 @@ impl Error {
             | Problem::Ports { .. }
             | Problem::TooManyPorts { .. }
             | Problem::Store(_)
-            | Problem::Patch(_)
             | Problem::Export(_)
             | Problem::Landing(_)
             | Problem::Manifest(_)

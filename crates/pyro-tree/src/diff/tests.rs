@@ -123,14 +123,17 @@ proptest! {
         if !report.patch.is_empty() {
             let state = before.iter().map(|(name, file)| {
                 let side = side(file);
-                let link_target = (side.kind == EntryKind::Link).then(|| file.1.clone());
-                let content = if side.kind == EntryKind::File { file.1.clone() } else { Vec::new() };
-                (TreePath::try_from(*name).unwrap(), Some(crate::FileState { kind: side.kind, mode: side.mode, content, link_target }))
+                let there = match side.kind {
+                    EntryKind::Directory => crate::PathState::Directory,
+                    EntryKind::File => crate::PathState::File { mode: side.mode, content: file.1.clone() },
+                    EntryKind::Link => crate::PathState::Link { target: file.1.clone() },
+                };
+                (TreePath::try_from(*name).unwrap(), there)
             }).collect();
             let edits = crate::parse(&report.patch).and_then(|patch| patch.apply(&state));
             prop_assert!(edits.is_ok(), "{}\n{}", edits.unwrap_err(), String::from_utf8_lossy(&report.patch));
             let mut result: BTreeMap<Vec<u8>, (u32, Vec<u8>)> = before.iter().map(|(name, file)| (name.to_vec(), file.clone())).collect();
-            for edit in edits.unwrap() {
+            for edit in edits.unwrap().edits {
                 match edit {
                     crate::Edit::Remove { path } => drop(result.remove(path.as_bytes())),
                     crate::Edit::Link { path, target, .. } => drop(result.insert(path.as_bytes().to_vec(), (LINK, target))),

@@ -9,6 +9,8 @@ use flate2::read::ZlibDecoder;
 
 /// Largest content a binary patch may unfold to: the patch is small, what it inflates to need not be.
 const CONTENT_MAX_BYTES: u64 = 64 << 20;
+/// Most that all binary parts of a patch may unfold to.
+pub(super) const UNFOLDED_MAX_BYTES: usize = 128 << 20;
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
 /// One direction.
@@ -27,6 +29,11 @@ pub(super) struct Binary {
 }
 
 impl Binary {
+    /// Returns how many bytes it holds.
+    pub(super) const fn len(&self) -> usize {
+        self.forward.len() + self.back.len()
+    }
+
     /// Returns what `before` becomes; `None` when the patch was not made for it.
     pub(super) fn apply(&self, before: &[u8]) -> Option<Vec<u8>> {
         let after = self.forward.apply(before)?;
@@ -35,6 +42,12 @@ impl Binary {
 }
 
 impl Part {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Literal(content) | Self::Delta(content) => content.len(),
+        }
+    }
+
     fn apply(&self, before: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Literal(content) => Some(content.clone()),

@@ -1,15 +1,31 @@
-//! Names and modes in the headers of a patch.
+//! Names, modes and times in the headers of a patch.
 //!
-//! Git quotes a name as C does when it holds a quote, a backslash, a control character or (by default) a byte above 127. `a/` and `b/` are
-//! taken off only when both names have theirs, so a patch made with `--no-prefix` keeps a real folder `a`.
+//! Git quotes a name as C does when it holds a quote, a backslash, a control character or (by default) a byte above 127. What a name means
+//! is for `names` to say.
 
 use super::{FileMode, SyntaxProblem};
-use crate::path::{TreePath, printable};
+use crate::path::{PATH_MAX_BYTES, printable};
 
 /// The name that stands for no file.
 const NOTHING: &[u8] = b"/dev/null";
-/// Pairs of prefixes Git puts before names, the last four with `diff.mnemonicPrefix`.
-const PREFIXES: [(&[u8], &[u8]); 6] = [(b"a/", b"b/"), (b"i/", b"w/"), (b"c/", b"i/"), (b"c/", b"w/"), (b"o/", b"w/"), (b"b/", b"a/")];
+/// Longest text that can hold two names: each byte of them may be written as four.
+const PAIR_MAX_BYTES: usize = 2 * 4 * PATH_MAX_BYTES + 16;
+
+/// A name after `---` or `+++`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// `None` when it, or the time after it, says that there is no file.
+    pub(super) name: Option<Vec<u8>>,
+    /// What is written, all the same.
+    pub(super) raw: Vec<u8>,
+}
+
+impl Named {
+    /// Makes a name of a file that is there.
+    pub(super) fn there(name: &[u8]) -> Self {
+        Self { name: Some(name.to_vec()), raw: name.to_vec() }
+    }
+}
 
 /// Reads a name in quotes at the start of `text`; returns it and what follows.
 pub(super) fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
@@ -49,19 +65,60 @@ pub(super) fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// Reads the name after `--- `, `+++ `, `rename from ` and their like.
+/// Reads the name after `rename from ` and its like.
 pub(super) fn name(text: &[u8]) -> Result<Vec<u8>, SyntaxProblem> {
     if text.starts_with(b"\"") {
         return unquote(text).map(|(name, _)| name).ok_or(SyntaxProblem::Quoting);
     }
     // What follows a tab is a time. Git itself writes a tab after a name with blanks.
     let name = text.split(|byte| *byte == b'\t').next().unwrap_or(text);
-    let trimmed = name.trim_ascii_end();
-    if trimmed.is_empty() { Err(SyntaxProblem::Names) } else { Ok(if trimmed == NOTHING { trimmed } else { name }.to_vec()) }
+    if name.trim_ascii_end().is_empty() { Err(SyntaxProblem::Names) } else { Ok(name.to_vec()) }
+}
+
+/// Reads the name after `--- ` or `+++ `.
+pub(super) fn named(text: &[u8]) -> Result<Named, SyntaxProblem> {
+    let raw = name(text)?;
+    let time = text.split(|byte| *byte == b'\t').nth(1).unwrap_or_default().trim_ascii();
+    let nothing = raw.trim_ascii_end() == NOTHING || is_epoch(time) || time == b"(nonexistent)";
+    Ok(Named { name: (!nothing).then(|| raw.clone()), raw })
+}
+
+/// Returns whether a time is the beginning of 1970, with which GNU diff says that there is no file.
+fn is_epoch(time: &[u8]) -> bool {
+    let seconds = || -> Option<i64> {
+        let mut parts = std::str::from_utf8(time).ok()?.split(' ').filter(|part| !part.is_empty());
+        let day = match parts.next()? {
+            "1970-01-01" => 0,
+            "1969-12-31" => -86_400,
+            _ => return None,
+        };
+        let clock = parts.next()?;
+        let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+        if !fraction.bytes().all(|digit| digit == b'0') {
+            return None;
+        }
+        let mut numbers = clock.split(':').map(str::parse::<i64>);
+        let mut number = || numbers.next()?.ok().filter(|number| (0..60).contains(number));
+        let clock = number()? * 3600 + number()? * 60 + number()?;
+        let zone = parts.next()?;
+        let (sign, zone) = zone.split_at_checked(1)?;
+        let digits = zone.replace(':', "");
+        let (hours, minutes) = digits.split_at_checked(2).filter(|(_, minutes)| minutes.len() == 2)?;
+        let zone = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+        match sign {
+            "+" => Some(day + clock - zone),
+            "-" => Some(day + clock + zone),
+            _ => None,
+        }
+    };
+    seconds() == Some(0)
 }
 
 /// Splits what follows `diff --git ` into its two names; `None` when they cannot be told apart, as in a rename of names with blanks.
 pub(super) fn pair(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if text.len() > PAIR_MAX_BYTES {
+        return None;
+    }
     if text.starts_with(b"\"") {
         let (old, rest) = unquote(text)?;
         let rest = rest.strip_prefix(b" ")?;
@@ -71,42 +128,20 @@ pub(super) fn pair(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     if let Some(at) = text.windows(2).position(|window| window == b" \"") {
         return Some((text[..at].to_vec(), unquote(&text[at + 1..])?.0));
     }
-    // The same name twice, so the blank is in the middle.
-    let middle = text.len() / 2;
-    if let Some((old, new)) = text.split_at_checked(middle).filter(|(_, new)| new.first() == Some(&b' ')) {
-        let new = &new[1..];
-        let same = old == new
-            || PREFIXES
-                .iter()
-                .any(|(one, other)| matches!((old.strip_prefix(*one), new.strip_prefix(*other)), (Some(a), Some(b)) if a == b));
-        if same {
-            return Some((old.to_vec(), new.to_vec()));
-        }
-    }
-    let mut parts = text.split(|byte| *byte == b' ');
-    let both = (parts.next()?.to_vec(), parts.next()?.to_vec());
-    parts.next().is_none().then_some(both)
-}
-
-/// The two names of a header without their prefixes; `None` for one that is `/dev/null`.
-pub(super) fn paths(old: &[u8], new: &[u8], prefixed: Option<bool>) -> Result<(Option<TreePath>, Option<TreePath>), SyntaxProblem> {
-    let strip = |old: &[u8], new: &[u8]| -> Option<(Vec<u8>, Vec<u8>)> {
-        PREFIXES.iter().find_map(|(one, other)| {
-            let old = if old == NOTHING { old } else { old.strip_prefix(*one)? };
-            let new = if new == NOTHING { new } else { new.strip_prefix(*other)? };
-            Some((old.to_vec(), new.to_vec()))
-        })
+    // The names are the same, or the same behind their first component, so that only one blank can be the one between them.
+    let behind = |name: &[u8]| name.iter().position(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let mut blanks = text.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let mut same = blanks.clone().filter(|(old, new)| {
+        let (in_old, in_new) = (behind(old), behind(new));
+        old == new || in_old > 0 && in_new > 0 && old.len() - in_old == new.len() - in_new && old[in_old..] == new[in_new..]
+    });
+    let (first, second) = (same.next(), same.next());
+    let found = match (first, second) {
+        (Some(only), None) => Some(only),
+        (Some(_), Some(_)) => None,
+        (None, _) => blanks.next().filter(|_| blanks.next().is_none()),
     };
-    let stripped = if prefixed == Some(false) { None } else { strip(old, new) };
-    let (old, new) = stripped.unwrap_or_else(|| (old.to_vec(), new.to_vec()));
-    let path = |name: &[u8]| -> Result<Option<TreePath>, SyntaxProblem> {
-        if name == NOTHING {
-            return Ok(None);
-        }
-        let name = name.strip_prefix(b"./").unwrap_or(name);
-        Ok(Some(TreePath::try_from(name)?))
-    };
-    Ok((path(&old)?, path(&new)?))
+    found.filter(|(old, new)| !old.is_empty() && !new.is_empty()).map(|(old, new)| (old.to_vec(), new.to_vec()))
 }
 
 /// Reads a mode as Git writes it.
@@ -116,6 +151,7 @@ pub(super) fn mode(text: &[u8]) -> Result<FileMode, SyntaxProblem> {
         b"100644" | b"100664" | b"100600" | b"100640" => Ok(FileMode::Plain),
         b"100755" | b"100775" | b"100700" => Ok(FileMode::Executable),
         b"120000" => Ok(FileMode::Link),
+        b"160000" => Ok(FileMode::Submodule),
         other => Err(SyntaxProblem::Mode(printable(other))),
     }
 }
@@ -132,24 +168,35 @@ mod tests {
         check("a/x b/x", "a/x", "b/x");
         check("a/x y b/x y", "a/x y", "b/x y");
         check("x y x y", "x y", "x y");
+        check("old/x y new/x y", "old/x y", "new/x y");
+        check("longer/d/x z s/d/x z", "longer/d/x z", "s/d/x z");
         check("a/old b/new", "a/old", "b/new");
         check("\"a/\\303\\251\\t\" \"b/\\303\\251\\t\"", "a/é\t", "b/é\t");
         check("a/x \"b/\\n\"", "a/x", "b/\n");
         assert_eq!(pair(b"a/x y b/z"), None);
+        assert_eq!(pair(&b" ".repeat(1 << 20)), None);
     }
 
     #[test]
-    fn prefixes_go_only_in_pairs() {
-        let check = |old: &str, new: &str, expected: (Option<&str>, Option<&str>)| {
-            let (old, new) = paths(old.as_bytes(), new.as_bytes(), None).unwrap();
-            assert_eq!((old.map(|path| path.to_string()).as_deref(), new.map(|path| path.to_string()).as_deref()), expected);
-        };
-        check("a/x", "b/x", (Some("x"), Some("x")));
-        check("a/x", "a/x", (Some("a/x"), Some("a/x")));
-        check("/dev/null", "b/x", (None, Some("x")));
-        check("a/x", "/dev/null", (Some("x"), None));
-        check("x", "x", (Some("x"), Some("x")));
-        assert!(paths(b"a/../x", b"b/../x", None).is_err());
-        assert!(paths(b"/etc/x", b"/etc/x", None).is_err());
+    fn the_beginning_of_1970_is_no_file_in_every_time_zone() {
+        let absent = |text: &str| named(text.as_bytes()).unwrap().name.is_none();
+        for text in [
+            "/dev/null",
+            "x\t1970-01-01 00:00:00.000000000 +0000",
+            "x\t1969-12-31 19:00:00.000000000 -0500",
+            "x\t1970-01-01 05:45:00 +05:45",
+            "x\t(nonexistent)",
+        ] {
+            assert!(absent(text), "{text}");
+        }
+        for text in [
+            "x\t1970-01-01 01:00:00 +0000",
+            "x\t2020-01-01 00:00:00.0 +0000",
+            "x",
+            "x\t(working copy)",
+            "x\t1970-01-01 00:00:00.000000001 +0000",
+        ] {
+            assert!(!absent(text), "{text}");
+        }
     }
 }

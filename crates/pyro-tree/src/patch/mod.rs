@@ -1,33 +1,75 @@
-//! Unified diffs as Git and models write them: read, checked whole, and applied in memory.
+//! Patches as Git, GNU diff, forges and models write them: read, checked whole, and applied in memory.
 //!
-//! `parse` forgives what is unambiguous (prose and code fences around a patch, wrong line counts, line ends mangled by mail) and nothing
-//! else. `apply` takes a hunk where all its lines are, to the byte: at the place it names, or at the only other place. There is no fuzz,
-//! so a patch never lands in the wrong function. A failure names every hunk that does not apply, for a model that repairs its patch.
+//! The rule above all others: **a patch is applied whole or refused, never in part.** What `git apply` calls corrupt is refused with the line
+//! and a hint, or it is one of the faults below, and then every line with a mark counts.
+//!
+//! Forgiven, because only one reading is left:
+//! - Prose, mail headers and code fences around a patch, a byte order mark, a signature, a line end that is missing at the very end.
+//! - Counts in `@@` that do not fit, and a bare `@@ … @@`: the body says how long it is, if every line of it has its mark.
+//! - Context lines that lost their single blank, and blank lines before the next hunk.
+//! - A patch all of whose lines were given CR LF on their way; the file decides which line ends it has.
+//! - A last line of the file without line break, which the patch does not mention: the file keeps ending as it does.
+//! - Hunks whose line numbers are wrong, if their lines are in one place only.
+//! - `(nonexistent)` of Subversion, which is `/dev/null` in other words.
+//!
+//! Not forgiven, because something could be lost:
+//! - A line of a hunk without mark (`...`, an unmarked context line), text between hunks, changes after text that follows a hunk.
+//! - A hunk that is shorter than its header says **where the patch ends**: it may have been cut off. Followed by another hunk, another
+//!   file, a closing fence or a signature it was not, and only the counts are wrong. A patch that is cut in the middle of its very last
+//!   line cannot be told from one that lost its last line end, nor can one whose last hunk has no counts.
+//! - A file header without hunks whose `index` or `similarity` says that there were some; header lines whose `diff --git` is missing.
+//! - A hunk header that is damaged, and one that is indented or quoted.
+//!
+//! Who does what: `parse` finds the files among prose (`between`, `landmarks`, `foreign`) and reads each (`header`, `names`, `hunk`, `binary`). `apply`
+//! chooses how many leading components of names are a prefix (`readings`), walks through the files (`engine`, on a `tree` laid over the real
+//! one) and finds the place of every hunk (`place`, `nearest`). A series of commits is applied in order, each on what the one before made;
+//! within one commit all files are changed at once, so that two files can swap their names.
+//!
+//! A hunk goes where its lines are, to the byte: at the place it names, or at the only other place. There is no fuzz, so a patch never
+//! lands in the wrong function. A failure names every hunk that does not apply, for a model that repairs its patch.
+//!
+//! Everything is bounded, for patches are hostile: bytes and files of a patch, bytes of names, what binary parts unfold to, comparisons of
+//! lines, and bytes of files read and written anew ([`WORK_MAX_BYTES`], which is what stacking one file a thousand times runs into).
 
 mod apply;
+mod between;
 mod binary;
+mod engine;
+mod foreign;
 mod header;
 mod hunk;
+mod landmarks;
+mod names;
 mod nearest;
 mod parse;
+mod place;
+mod problem;
+mod readings;
+mod text;
+mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pyro_proto::error::ErrorKind;
-
-pub use self::parse::parse;
-use self::{binary::Binary, hunk::Hunk};
-use crate::{
-    entry::EntryKind,
-    path::{PathError, TreePath},
+use self::{binary::Binary, hunk::Hunk, names::Place};
+pub use self::{
+    foreign::Foreign,
+    parse::parse,
+    problem::{PatchError, SyntaxProblem},
 };
+use crate::{path::TreePath, source::LeftOut};
 
 /// Longest patch, in bytes.
 pub const PATCH_MAX_BYTES: usize = 4 << 20;
 /// Most files in a patch.
 pub const PATCH_MAX_FILES: usize = 1000;
+/// Most bytes of files one patch may leave behind.
+const WRITTEN_MAX_BYTES: usize = 256 << 20;
+/// Most bytes of files read and written while a patch is worked out: a series may change a large file several times, not a thousand times.
+const WORK_MAX_BYTES: usize = 1 << 30;
 /// Longest report of what does not apply: a model reads it.
 const REPORT_MAX_BYTES: usize = 8 << 10;
+/// Most things named that were left out; more are counted.
+const LEFT_OUT_MAX: usize = 1000;
 
 /// What a patch does to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,17 +86,27 @@ pub enum Operation {
     Copy,
 }
 
-/// What a patch says about one file.
+/// The modes Git knows of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileMode {
+    Plain,
+    Executable,
+    Link,
+    /// A submodule: a commit of another repository.
+    Submodule,
+}
+
+/// What a patch says about one file, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePatch {
-    /// What is done.
-    pub operation: Operation,
-    /// Where the content comes from; equal to `path` unless it is renamed or copied.
-    pub source: TreePath,
-    /// Where it goes.
-    pub path: TreePath,
+struct Section {
+    operation: Operation,
+    place: Place,
     /// Line of the patch where it begins, counted from 1.
     line: usize,
+    /// A commit begins with it: what stands before has happened.
+    begins_commit: bool,
+    /// It says nothing about whether the file is there: one that only adds lines makes it if need be.
+    may_add: bool,
     old_mode: Option<FileMode>,
     new_mode: Option<FileMode>,
     hunks: Vec<Hunk>,
@@ -63,33 +115,54 @@ pub struct FilePatch {
     mangled: bool,
 }
 
-/// The modes Git knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileMode {
-    Plain,
-    Executable,
-    Link,
-}
-
 /// A patch that could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patch {
-    /// What it does, in its order.
-    pub files: Vec<FilePatch>,
+    sections: Vec<Section>,
+    left_out: Left,
+}
+
+/// What is not taken from a patch, and how much.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Left {
+    named: Vec<LeftOut>,
+    count: u64,
+}
+
+impl Left {
+    fn add(&mut self, path: &[u8], reason: &str) {
+        self.count += 1;
+        if self.named.len() < LEFT_OUT_MAX {
+            self.named.push(LeftOut { path: crate::path::printable_cut(path, 200), reason: reason.to_owned() });
+        }
+    }
 }
 
 /// What is at a path a patch needs to know about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileState {
-    /// What it is.
-    pub kind: EntryKind,
-    /// Its permission bits.
-    pub mode: u32,
-    /// A file's bytes.
-    pub content: Vec<u8>,
-    /// Of a link, as it is written in it.
-    pub link_target: Option<Vec<u8>>,
+pub enum PathState {
+    /// Nothing.
+    Absent,
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Its permission bits.
+        mode: u32,
+        /// Its bytes.
+        content: Vec<u8>,
+    },
+    /// A symbolic link.
+    Link {
+        /// As it is written in it.
+        target: Vec<u8>,
+    },
+    /// Something that could not be read, or that no patch can change.
+    Unusable,
 }
+
+/// What is at the paths of [`Patch::reads`]; one that is missing counts as absent.
+pub type PathStates = BTreeMap<TreePath, PathState>;
 
 /// One thing to do to bring a patch about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,133 +196,54 @@ pub enum Edit {
     },
 }
 
-/// Why a line of a patch cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SyntaxProblem {
-    /// A name is none of a tree.
-    #[error("{0}")]
-    Path(#[from] PathError),
-    /// A name in quotes is damaged.
-    #[error("the quoted name is damaged")]
-    Quoting,
-    /// The names of a header are missing or cannot be told apart.
-    #[error("the header does not say which file it is about; write `--- a/PATH` and `+++ b/PATH`")]
-    Names,
-    /// The two names of a header differ and nothing says that it is a rename.
-    #[error("`{old}` and `{new}` differ; a rename needs `diff --git` with `rename from` and `rename to`")]
-    NamesDiffer {
-        /// The name after `---`.
-        old: String,
-        /// The name after `+++`.
-        new: String,
-    },
-    /// `---` without `+++`.
-    #[error("`---` is not followed by `+++`")]
-    HalfHeader,
-    /// A hunk before any header.
-    #[error("a hunk comes before any `--- a/PATH` and `+++ b/PATH`")]
-    NoHeader,
-    /// A hunk's header is damaged.
-    #[error("the hunk header is damaged; write `@@ -LINE,COUNT +LINE,COUNT @@`")]
-    HunkHeader,
-    /// A hunk has no line that changes something.
-    #[error("the hunk changes nothing: it has neither a `+` nor a `-` line")]
-    EmptyHunk,
-    /// A header has nothing after it.
-    #[error("the header of `{0}` is followed by no hunk")]
-    NoHunk(TreePath),
-    /// A mode that is neither a file's nor a link's.
-    #[error("mode `{0}` is neither 100644, 100755 nor 120000")]
-    Mode(String),
-    /// A binary file is only named.
-    #[error("`{0}` is binary and the patch does not hold its content; make it with `git diff --binary`, or write the file itself")]
-    BinaryNamed(TreePath),
-    /// A binary part is damaged.
-    #[error("the binary patch of `{0}` is damaged")]
-    Binary(TreePath),
-    /// A line that is no part of a hunk's body stands in it.
-    #[error("the hunk says {old} old and {new} new lines, but ends here after {found_old} and {found_new}")]
-    Cut {
-        /// Lines the header announces.
-        old: usize,
-        /// Lines the header announces.
-        new: usize,
-        /// Lines found.
-        found_old: usize,
-        /// Lines found.
-        found_new: usize,
-    },
-    /// It is one of the formats that are not unified diffs.
-    #[error("this is not a unified diff; write `--- a/PATH`, `+++ b/PATH` and `@@ -LINE,COUNT +LINE,COUNT @@`")]
-    Foreign,
+/// What a patch does to a file, once it is known which one it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchedPath {
+    /// What is done.
+    pub operation: Operation,
+    /// Where the content comes from; equal to `path` unless it is renamed or copied.
+    pub source: TreePath,
+    /// Where it goes.
+    pub path: TreePath,
 }
 
-/// A patch that cannot be read or does not apply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatchError {
-    /// It is too long.
-    #[error("patch has {size_bytes} bytes, at most {PATCH_MAX_BYTES} are taken")]
-    TooLarge {
-        /// Its size.
-        size_bytes: usize,
-    },
-    /// It has too many files.
-    #[error("patch changes more than {PATCH_MAX_FILES} files")]
-    TooManyFiles,
-    /// It has no file.
-    #[error("patch holds no change: no line begins with `diff --git` or `---`")]
-    Empty,
-    /// A line cannot be understood.
-    #[error("cannot read patch, line {line} `{text}`: {problem}")]
-    Syntax {
-        /// Counted from 1.
-        line: usize,
-        /// The line as it is shown.
-        text: String,
-        /// What is wrong.
-        problem: SyntaxProblem,
-    },
-    /// Files or hunks do not apply. The report has a paragraph for each.
-    #[error("patch does not apply, nothing was changed\n{report}")]
-    Rejected {
-        /// How many things are wrong.
-        failures: usize,
-        /// What is wrong, at most 8 KiB.
-        report: String,
-    },
-}
-
-impl PatchError {
-    /// Returns the kind of this error.
-    #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::TooLarge { .. } | Self::TooManyFiles => ErrorKind::LimitExceeded,
-            Self::Empty | Self::Syntax { .. } => ErrorKind::InvalidArgument,
-            Self::Rejected { .. } => ErrorKind::Conflict,
-        }
-    }
+/// What becomes of a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What is to be done; removals come first.
+    pub edits: Vec<Edit>,
+    /// What the patch does, in its order. A file that is changed by several commits is there for each kind of change.
+    pub files: Vec<PatchedPath>,
+    /// Parts that no file comes of, the first 1000: submodules, and what a comparison of directories only mentions.
+    pub left_out: Vec<LeftOut>,
+    /// How many there are.
+    pub left_out_count: u64,
 }
 
 impl Patch {
-    /// Returns every path whose state must be known to apply it, sorted: those it names, and the folders they lie in.
+    /// Returns every path whose state must be known to apply it, sorted: those it may mean, and the directories they lie in.
     #[must_use]
     pub fn reads(&self) -> Vec<TreePath> {
-        let named = self.files.iter().flat_map(|file| [&file.source, &file.path]);
-        let mut paths: Vec<_> = named.flat_map(|path| path.ancestors().chain([path.clone()])).collect();
-        paths.sort();
-        paths.dedup();
-        paths
+        let mut paths = BTreeSet::new();
+        for path in self.sections.iter().flat_map(|section| section.place.paths()) {
+            // Whoever has the innermost directory has those around it, too.
+            let mut next = path.parent();
+            paths.insert(path.clone());
+            while let Some(parent) = next.filter(|parent| !paths.contains(parent)) {
+                next = parent.parent();
+                paths.insert(parent);
+            }
+        }
+        paths.into_iter().collect()
     }
 
     /// Works out what is to be done; nothing is done to any file.
     ///
-    /// A path of [`Self::reads`] that is missing in `state` counts as not there. Removals come first in the answer.
-    ///
     /// # Errors
-    /// Something does not apply; the report names every file and hunk.
-    pub fn apply(&self, state: &BTreeMap<TreePath, Option<FileState>>) -> Result<Vec<Edit>, PatchError> {
-        apply::apply(self, state)
+    /// Something does not apply; the report names every file and hunk. Or it is not clear which file is meant, a path it needs is
+    /// [`PathState::Unusable`], or it takes more work than a patch may.
+    pub fn apply(&self, states: &PathStates) -> Result<Applied, PatchError> {
+        apply::apply(self, states)
     }
 }
 

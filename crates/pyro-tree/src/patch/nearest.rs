@@ -2,25 +2,41 @@
 
 use std::{cell::Cell, cmp::Reverse};
 
+use super::{PatchError, text::Text};
 use crate::path::printable_cut;
 
+/// Lines of files looked at to find hunks that are not where they say. Long ones count more than once.
+const SEARCHED_MAX: usize = 50_000_000;
+/// Bytes compared in the time of one line.
+const LINE_BYTES: usize = 64;
 /// Comparisons of lines spent on explanations of one patch, so that a hostile one cannot keep us busy.
 const COMPARISONS_MAX: usize = 20_000_000;
 /// Longest line shown, in bytes.
 const SHOWN_MAX_BYTES: usize = 160;
 
-/// What explanations may still cost.
+/// What searches and explanations of one patch may still cost.
 #[derive(Debug)]
-pub(super) struct Budget(Cell<usize>);
+pub(super) struct Budget {
+    searched: Cell<usize>,
+    comparisons: Cell<usize>,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Cell::new(COMPARISONS_MAX))
+        Self { searched: Cell::new(SEARCHED_MAX), comparisons: Cell::new(COMPARISONS_MAX) }
     }
 }
 
-/// Returns every place where `wanted` stands in `lines`, in time linear in both (Knuth, Morris and Pratt).
-pub(super) fn occurrences(wanted: &[&[u8]], lines: &[&[u8]]) -> Vec<usize> {
+impl Budget {
+    fn search(&self, lines: usize) -> Result<(), PatchError> {
+        self.searched.set(self.searched.get().checked_sub(lines).ok_or(PatchError::TooMuchSearch)?);
+        Ok(())
+    }
+}
+
+/// Returns every place where `wanted` stands in `text`, in time linear in both (Knuth, Morris and Pratt).
+pub(super) fn occurrences(wanted: &[&[u8]], text: &Text<'_>, budget: &Budget) -> Result<Vec<usize>, PatchError> {
+    budget.search(text.len() + text.range(0, text.len()).len() / LINE_BYTES)?;
     let mut border = vec![0; wanted.len()];
     let mut matched = 0;
     for at in 1..wanted.len() {
@@ -32,44 +48,43 @@ pub(super) fn occurrences(wanted: &[&[u8]], lines: &[&[u8]]) -> Vec<usize> {
     }
     let mut found = Vec::new();
     matched = 0;
-    for (at, line) in lines.iter().enumerate() {
-        while matched > 0 && (matched == wanted.len() || *line != wanted[matched]) {
+    for (at, line) in text.lines().enumerate() {
+        while matched > 0 && (matched == wanted.len() || line != wanted[matched]) {
             matched = border[matched - 1];
         }
-        matched += usize::from(*line == wanted[matched]);
+        matched += usize::from(line == wanted[matched]);
         if matched == wanted.len() {
             found.push(at + 1 - matched);
         }
     }
-    found
+    Ok(found)
 }
 
-/// Says what stands where the lines of a hunk come closest to being.
-pub(super) fn describe(old: &[&[u8]], lines: &[&[u8]], done: usize, expected: Option<usize>, budget: &Budget) -> String {
-    if lines.is_empty() {
+/// Says what stands where the lines of a hunk, which are nowhere, come closest to being.
+pub(super) fn describe(old: &[&[u8]], text: &Text<'_>, expected: usize, budget: &Budget) -> String {
+    if text.is_empty() {
         return "the file is empty".to_owned();
     }
-    let before = occurrences(old, &lines[..done.min(lines.len())]);
-    if let Some(at) = before.first() {
-        return format!("its lines are at line {}, before the end of the hunk above; put the hunks in the order of the file", at + 1);
-    }
-    let expected = expected.unwrap_or(done).min(lines.len());
+    let expected = expected.min(text.len());
     // As far around the expected place as the budget allows.
-    let places = budget.0.get() / old.len();
+    let cost = old.len() + old.iter().map(|line| line.len()).sum::<usize>() / LINE_BYTES;
+    let places = budget.comparisons.get() / cost;
     let reach = places / 2;
-    let range = expected.saturating_sub(reach)..expected.saturating_add(reach).min(lines.len());
-    budget.0.set(budget.0.get().saturating_sub(range.len() * old.len()));
-    let equal = |at: usize| old.iter().zip(&lines[at..]).filter(|(wanted, found)| wanted == found).count();
+    let range = expected.saturating_sub(reach)..expected.saturating_add(reach).min(text.len());
+    budget.comparisons.set(budget.comparisons.get().saturating_sub(range.len() * cost));
+    let equal = |at: usize| old.iter().zip(at..text.len()).filter(|(wanted, at)| **wanted == text.line(*at)).count();
     let best = range.map(|at| (equal(at), Reverse(at.abs_diff(expected)), at)).max();
     let Some((count, _, at)) = best.filter(|(count, ..)| *count > 0) else {
         let line = old.iter().find(|line| !line.trim_ascii().is_empty()).unwrap_or(&old[0]);
-        return match lines.iter().position(|found| squeezed(found).eq(squeezed(line))) {
-            Some(at) => differs(line, at, Some(lines[at])),
+        let looked_at = places.min(text.len());
+        return match text.lines().take(looked_at).position(|found| squeezed(found).eq(squeezed(line))) {
+            Some(at) => differs(line, at, Some(text.line(at))),
             None => format!("none of its lines is in the file\n  expected: `{}`", shown(line)),
         };
     };
-    let wrong = (0..old.len()).find(|position| lines.get(at + position) != Some(&old[*position])).unwrap_or(0);
-    let found = lines.get(at + wrong).copied();
+    let there = |at: usize| (at < text.len()).then(|| text.line(at));
+    let wrong = (0..old.len()).find(|position| there(at + position) != Some(old[*position])).unwrap_or(0);
+    let found = there(at + wrong);
     format!("it comes closest at line {}, where {count} of {} lines fit; {}", at + 1, old.len(), differs(old[wrong], at + wrong, found))
 }
 
@@ -107,11 +122,12 @@ mod tests {
     proptest! {
         #[test]
         fn occurrences_are_those_a_plain_search_finds(wanted in proptest::collection::vec(0_u8..2, 1..5), lines in proptest::collection::vec(0_u8..2, 0..40)) {
-            fn split(bytes: &[u8]) -> Vec<&[u8]> {
-                bytes.chunks(1).collect()
-            }
-            let plain: Vec<usize> = lines.windows(wanted.len()).enumerate().filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect();
-            prop_assert_eq!(occurrences(&split(&wanted), &split(&lines)), plain);
+            let text = |numbers: &[u8]| numbers.iter().flat_map(|number| [b'a' + number, b'\n']).collect::<Vec<u8>>();
+            let (wanted, lines) = (text(&wanted), text(&lines));
+            let wanted: Vec<&[u8]> = wanted.chunks(2).collect();
+            let plain: Vec<&[u8]> = lines.chunks(2).collect();
+            let plain: Vec<usize> = plain.windows(wanted.len()).enumerate().filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect();
+            prop_assert_eq!(occurrences(&wanted, &Text::new(&lines).unwrap(), &Budget::default()).unwrap(), plain);
         }
     }
 }

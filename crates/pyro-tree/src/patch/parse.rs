@@ -1,15 +1,23 @@
 //! Reads a patch: finds its files among prose, and says for each what is done to it.
 
 use super::{
-    FileMode, FilePatch, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, SyntaxProblem,
+    FileMode, Operation, PATCH_MAX_BYTES, PATCH_MAX_FILES, Patch, PatchError, Section, SyntaxProblem,
+    between::{Between, SUBMODULE},
     binary::{self, Binary},
-    header,
-    hunk::{self, Hunk},
+    foreign::{self, Foreign},
+    header::{self, Named},
+    hunk::{self, Hunk, Problem},
+    landmarks::is_file_header,
+    names::{Header, Place},
 };
 use crate::path::{TreePath, printable_cut};
 
 /// Longest line shown in an error, in bytes.
 const SHOWN_MAX_BYTES: usize = 160;
+/// Longest name shown, in bytes.
+const NAME_SHOWN_MAX_BYTES: usize = 200;
+/// Most bytes of all directories that the names of a patch lie in. A thousand files ten directories deep take one MiB.
+const ANCESTORS_MAX_BYTES: usize = 16 << 20;
 
 /// Reads a patch.
 ///
@@ -19,6 +27,7 @@ pub fn parse(patch: &[u8]) -> Result<Patch, PatchError> {
     if patch.len() > PATCH_MAX_BYTES {
         return Err(PatchError::TooLarge { size_bytes: patch.len() });
     }
+    let patch = patch.strip_prefix(b"\xef\xbb\xbf").unwrap_or(patch);
     let mut lines: Vec<&[u8]> = patch.split(|byte| *byte == b'\n').collect();
     if lines.last().is_some_and(|line| line.is_empty()) {
         lines.pop();
@@ -32,25 +41,55 @@ pub fn parse(patch: &[u8]) -> Result<Patch, PatchError> {
             *line = line.strip_suffix(b"\r").unwrap_or(line);
         }
     }
-    let mut reader = Reader { lines, at: 0, mangled };
-    let mut files = Vec::new();
-    loop {
-        match reader.file() {
-            Ok(Some(file)) => files.push(file),
-            Ok(None) => break,
-            Err((line, problem)) => {
-                let text = reader.lines.get(line).map(|line| printable_cut(line, SHOWN_MAX_BYTES)).unwrap_or_default();
-                return Err(PatchError::Syntax { line: line + 1, text, problem });
-            }
-        }
-        if files.len() > PATCH_MAX_FILES {
+    let failed = |(line, problem): Problem| {
+        let text = lines.get(line).map(|line| printable_cut(line, SHOWN_MAX_BYTES)).unwrap_or_default();
+        PatchError::Syntax { line: line + 1, text, problem }
+    };
+    if patch.starts_with(b"\xff\xfe") || patch.starts_with(b"\xfe\xff") {
+        return Err(failed((0, SyntaxProblem::Foreign(Foreign::Utf16))));
+    }
+    if let Some(at) = lines.iter().position(|line| foreign::is_colored_header(line)) {
+        return Err(failed((at, SyntaxProblem::Foreign(Foreign::Colored))));
+    }
+    let mut reader = Reader { lines: &lines, at: 0, mangled, unfolded: 0, counted: None, between: Between::new(), submodules: false };
+    let mut sections = Vec::new();
+    while let Some(section) = reader.section().map_err(failed)? {
+        sections.push(section);
+        if sections.len() > PATCH_MAX_FILES {
             return Err(PatchError::TooManyFiles);
         }
+        if reader.unfolded > binary::UNFOLDED_MAX_BYTES {
+            return Err(PatchError::BinaryTooLarge);
+        }
     }
-    if files.is_empty() { Err(PatchError::Empty) } else { Ok(Patch { files }) }
+    let (left_out, mentioned) = (reader.between.left_out, reader.between.mentioned);
+    let paths = sections.iter().flat_map(|section: &Section| section.place.paths());
+    let ancestors = paths.map(|path| path.components().count() * path.as_bytes().len()).fold(0, usize::saturating_add);
+    if ancestors > ANCESTORS_MAX_BYTES {
+        return Err(PatchError::NamesTooDeep);
+    }
+    if sections.is_empty() {
+        match mentioned.or_else(|| nothing(&lines)) {
+            Some(problem) if !reader.submodules => return Err(failed(problem)),
+            None if left_out.count == 0 => return Err(PatchError::Empty),
+            Some(_) | None => {}
+        }
+    }
+    Ok(Patch { sections, left_out })
 }
 
-type Problem = (usize, SyntaxProblem);
+/// Says why a text without any file in it is no patch.
+fn nothing(lines: &[&[u8]]) -> Option<Problem> {
+    let hidden = |line: &&[u8]| {
+        let text: &[u8] = line.trim_ascii_start();
+        let text = text.strip_prefix(b">").or_else(|| text.strip_prefix(b"|")).unwrap_or(text).trim_ascii_start();
+        text.starts_with(b"diff --git ") || text.starts_with(b"@@ -")
+    };
+    if let Some(at) = lines.iter().position(hidden) {
+        return Some((at, SyntaxProblem::Indented));
+    }
+    foreign::of_text(lines).map(|(at, format)| (at, SyntaxProblem::Foreign(format)))
+}
 
 /// What the lines between `diff --git` and the first hunk say.
 #[derive(Default)]
@@ -64,12 +103,23 @@ struct Extended {
     to: Option<Vec<u8>>,
     old_mode: Option<FileMode>,
     new_mode: Option<FileMode>,
+    /// Object ids of the content before and after.
+    index: Option<(Vec<u8>, Vec<u8>)>,
+    /// The files are not the same.
+    dissimilar: bool,
 }
 
 struct Reader<'a> {
-    lines: Vec<&'a [u8]>,
+    lines: &'a [&'a [u8]],
     at: usize,
     mangled: bool,
+    /// Bytes of binary content so far.
+    unfolded: usize,
+    /// Whether the hunk read last ended where its counts say.
+    counted: Option<bool>,
+    between: Between<'a>,
+    /// There were parts about submodules.
+    submodules: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -77,28 +127,31 @@ impl<'a> Reader<'a> {
         self.lines.get(self.at).copied()
     }
 
-    /// Reads the next file, skipping whatever stands before it.
-    fn file(&mut self) -> Result<Option<FilePatch>, Problem> {
+    /// Reads the next file, and whatever stands before it.
+    fn section(&mut self) -> Result<Option<Section>, Problem> {
         while let Some(line) = self.line() {
-            if let Some(names) = line.strip_prefix(b"diff --git ") {
-                return self.git_file(names).map(Some);
+            let section = if let Some(names) = line.strip_prefix(b"diff --git ") {
+                self.git_file(names)?
+            } else if is_file_header(self.lines, self.at) {
+                self.named_file(self.at, Extended::default(), false)?
+            } else {
+                self.between.line(self.lines, self.at)?;
+                self.at += 1;
+                continue;
+            };
+            self.between.file_ended(self.at, self.counted.take());
+            if section.is_submodule() {
+                let path = section.place.paths().next().map(TreePath::as_bytes).unwrap_or_default();
+                self.between.left_out.add(path, SUBMODULE);
+                self.submodules = true;
+                continue;
             }
-            if line.starts_with(b"--- ") && self.lines.get(self.at + 1).is_some_and(|line| line.starts_with(b"+++ ")) {
-                let start = self.at;
-                return self.named_file(start, Extended::default()).map(Some);
-            }
-            if line.starts_with(b"@@ -") {
-                return Err((self.at, SyntaxProblem::NoHeader));
-            }
-            if line.starts_with(b"*** Begin Patch") || line.starts_with(b"<<<<<<< SEARCH") {
-                return Err((self.at, SyntaxProblem::Foreign));
-            }
-            self.at += 1;
+            return Ok(Some(section));
         }
         Ok(None)
     }
 
-    fn git_file(&mut self, names: &[u8]) -> Result<FilePatch, Problem> {
+    fn git_file(&mut self, names: &[u8]) -> Result<Section, Problem> {
         let start = self.at;
         let mut extended = Extended { pair: header::pair(names), ..Extended::default() };
         self.at += 1;
@@ -128,103 +181,147 @@ impl<'a> Reader<'a> {
             } else if let Some(text) = line.strip_prefix(b"copy to ") {
                 extended.to = name(text)?;
             } else if let Some(text) = line.strip_prefix(b"index ") {
-                if let Some(text) = text.split(|byte| *byte == b' ').nth(1).filter(|text| !text.is_empty()) {
+                let mut words = text.split(|byte| *byte == b' ');
+                extended.index = words.next().and_then(ids);
+                if let Some(text) = words.next().filter(|text| !text.is_empty()) {
                     extended.old_mode = mode(text)?;
                 }
-            } else if !(line.starts_with(b"similarity index ") || line.starts_with(b"dissimilarity index ")) {
+            } else if let Some(percent) = line.strip_prefix(b"similarity index ") {
+                extended.dissimilar = percent.trim_ascii() != b"100%";
+            } else if !line.starts_with(b"dissimilarity index ") {
                 break;
             }
             self.at += 1;
         }
-        self.named_file(start, extended)
+        self.named_file(start, extended, true)
     }
 
     /// Reads `---` and `+++` if they are there, then what follows them.
-    fn named_file(&mut self, start: usize, extended: Extended) -> Result<FilePatch, Problem> {
+    fn named_file(&mut self, start: usize, extended: Extended, git: bool) -> Result<Section, Problem> {
         let header_at = self.at;
         let failed = |problem| (header_at, problem);
-        let git = extended.pair.is_some() || self.lines[start].starts_with(b"diff --git ");
-        let mut names = extended.pair.clone();
+        let mut named = None;
         if let Some(old) = self.line().and_then(|line| line.strip_prefix(b"--- ")) {
-            let new =
-                self.lines.get(self.at + 1).and_then(|line| line.strip_prefix(b"+++ ")).ok_or((self.at, SyntaxProblem::HalfHeader))?;
-            names = Some((header::name(old).map_err(failed)?, header::name(new).map_err(failed)?));
+            let new = self.lines.get(self.at + 1).and_then(|line| line.strip_prefix(b"+++ "));
+            let new = new.ok_or((self.at, SyntaxProblem::HalfHeader))?;
+            named = Some((header::named(old).map_err(failed)?, header::named(new).map_err(failed)?));
             self.at += 2;
+        } else if self.line().is_some_and(|line| line.starts_with(b"+++ ")) {
+            return Err((self.at, SyntaxProblem::HalfHeader));
         }
-        // `diff --git X X` tells that there are no prefixes.
-        let prefixed = extended.pair.as_ref().map(|(old, new)| old != new);
-        let (old, new) = match (&extended.from, &extended.to, &names) {
-            (Some(from), Some(to), _) => {
-                let path = |name: &[u8]| TreePath::try_from(name).map(Some).map_err(|error| failed(error.into()));
-                (path(from)?, path(to)?)
-            }
-            (None, None, Some((old, new))) => header::paths(old, new, prefixed).map_err(failed)?,
-            _ => return Err((start, SyntaxProblem::Names)),
-        };
-        let (operation, source, path) = operation(&extended, old, new, git).map_err(|problem| (start, problem))?;
+        let (operation, place) = self.place(start, &extended, named.as_ref(), git).map_err(|problem| (start, problem))?;
+        let path = place.paths().next().map(|path| printable_cut(path.as_bytes(), NAME_SHOWN_MAX_BYTES)).unwrap_or_default();
         let (hunks, binary) = self.content(&path)?;
-        let silent = hunks.is_empty() && binary.is_none();
-        let said = extended.added || extended.deleted || extended.renamed || extended.copied || extended.new_mode.is_some();
-        if silent && !said {
-            return Err((start, SyntaxProblem::NoHunk(path)));
+        if hunks.is_empty() && binary.is_none() {
+            if !(extended.added || extended.deleted || extended.renamed || extended.copied || extended.new_mode.is_some()) {
+                return Err((start, SyntaxProblem::NoHunk(path)));
+            }
+            if extended.must_have_content() || named.is_some() {
+                return Err((start, SyntaxProblem::ContentMissing(path)));
+            }
         }
-        let (old_mode, new_mode, mangled) = (extended.old_mode, extended.new_mode, self.mangled);
-        Ok(FilePatch { operation, source, path, line: start + 1, old_mode, new_mode, hunks, binary, mangled })
+        let only_adds = matches!(hunks.as_slice(), [only] if only.old_lines().next().is_none());
+        Ok(Section {
+            operation,
+            place,
+            line: start + 1,
+            begins_commit: self.between.begins_commit,
+            may_add: !git && operation == Operation::Modify && only_adds,
+            old_mode: extended.old_mode,
+            new_mode: extended.new_mode,
+            hunks,
+            binary,
+            mangled: self.mangled,
+        })
     }
 
-    fn content(&mut self, path: &TreePath) -> Result<(Vec<Hunk>, Option<Binary>), Problem> {
+    fn place(
+        &self,
+        start: usize,
+        extended: &Extended,
+        named: Option<&(Named, Named)>,
+        git: bool,
+    ) -> Result<(Operation, Place), SyntaxProblem> {
+        if let (Some(from), Some(to)) = (&extended.from, &extended.to) {
+            let ends_with = |named: &Named, path: &[u8]| {
+                named
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.ends_with(path) && (name.len() == path.len() || name[name.len() - path.len() - 1] == b'/'))
+            };
+            if named.is_some_and(|(old, new)| !ends_with(old, from) || !ends_with(new, to)) {
+                return Err(SyntaxProblem::Inconsistent);
+            }
+            let operation = if extended.renamed { Operation::Rename } else { Operation::Copy };
+            let (source, path) = (TreePath::try_from(from.as_slice())?, TreePath::try_from(to.as_slice())?);
+            return Ok((operation, Place::Moved { source, path }));
+        }
+        if extended.from.is_some() || extended.to.is_some() {
+            return Err(SyntaxProblem::Names);
+        }
+        // The line that names the file, and is shown if that is not clear.
+        let at = if git { start } else { start + usize::from(named.is_some_and(|(_, new)| new.name.is_some())) };
+        let line = (at + 1, printable_cut(self.lines[at], SHOWN_MAX_BYTES));
+        let (place, sides) = Header { pair: extended.pair.as_ref(), named, git, line }.place()?;
+        let operation = match (sides.old, sides.new) {
+            (true, true) if extended.added => Operation::Add,
+            (true, true) if extended.deleted => Operation::Delete,
+            (true, true) => Operation::Modify,
+            (false, _) => Operation::Add,
+            (true, false) => Operation::Delete,
+        };
+        Ok((operation, place))
+    }
+
+    fn content(&mut self, path: &str) -> Result<(Vec<Hunk>, Option<Binary>), Problem> {
         let mut hunks = Vec::new();
         while let Some(line) = self.line() {
             if line == b"GIT binary patch" && hunks.is_empty() {
-                let (binary, end) = binary::read(&self.lines, self.at + 1).ok_or_else(|| (self.at, SyntaxProblem::Binary(path.clone())))?;
+                let damaged = (self.at, SyntaxProblem::Binary(path.to_owned()));
+                let (binary, end) = binary::read(self.lines, self.at + 1).ok_or(damaged)?;
+                self.unfolded += binary.len();
                 self.at = end;
                 return Ok((hunks, Some(binary)));
             }
             if line.starts_with(b"Binary files ") && line.ends_with(b" differ") && hunks.is_empty() {
-                return Err((self.at, SyntaxProblem::BinaryNamed(path.clone())));
+                return Err((self.at, SyntaxProblem::BinaryNamed(path.to_owned())));
             }
-            // A blank line between two hunks is a model's; anything else ends the file.
-            if line.is_empty() && self.lines.get(self.at + 1).is_some_and(|line| line.starts_with(b"@@")) {
-                self.at += 1;
-                continue;
-            }
-            if !line.starts_with(b"@@") {
+            // Blank lines between two hunks are a model's; anything else ends the file.
+            let blank = self.lines[self.at..].iter().take_while(|line| line.is_empty()).count();
+            if !self.lines.get(self.at + blank).is_some_and(|line| line.starts_with(b"@@")) {
                 break;
             }
-            let (hunk, end) = hunk::read(&self.lines, self.at)?;
-            hunks.push(hunk);
-            self.at = end;
+            self.at += blank;
+            let read = hunk::read(self.lines, self.at, &self.between.surroundings)?;
+            hunks.push(read.hunk);
+            (self.at, self.counted) = (read.end, Some(read.counted));
         }
         Ok((hunks, None))
     }
 }
 
-fn operation(
-    extended: &Extended,
-    old: Option<TreePath>,
-    new: Option<TreePath>,
-    git: bool,
-) -> Result<(Operation, TreePath, TreePath), SyntaxProblem> {
-    match (old, new) {
-        (Some(old), Some(new)) if extended.renamed => Ok((Operation::Rename, old, new)),
-        (Some(old), Some(new)) if extended.copied => Ok((Operation::Copy, old, new)),
-        (None, Some(new)) => Ok((Operation::Add, new.clone(), new)),
-        (Some(old), None) => Ok((Operation::Delete, old.clone(), old)),
-        (Some(old), Some(new)) if old == new => {
-            let operation = if extended.added {
-                Operation::Add
-            } else if extended.deleted {
-                Operation::Delete
-            } else {
-                Operation::Modify
-            };
-            Ok((operation, old, new))
-        }
-        // `diff -u x.orig x` is about `x`.
-        (Some(old), Some(new)) if !git && old.as_bytes().strip_suffix(b".orig") == Some(new.as_bytes()) => {
-            Ok((Operation::Modify, new.clone(), new))
-        }
-        (Some(old), Some(new)) => Err(SyntaxProblem::NamesDiffer { old: old.to_string(), new: new.to_string() }),
-        (None, None) => Err(SyntaxProblem::Names),
+impl Section {
+    fn is_submodule(&self) -> bool {
+        [self.old_mode, self.new_mode].contains(&Some(FileMode::Submodule))
     }
+}
+
+impl Extended {
+    /// Returns whether the header says that content changes, so that a patch without it is not whole.
+    fn must_have_content(&self) -> bool {
+        // Ids of the empty blob, as SHA-1 and as SHA-256.
+        const EMPTY: [&[u8]; 2] =
+            [b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", b"473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"];
+        let is_empty = |id: &[u8]| EMPTY.iter().any(|empty| empty.starts_with(id)) || id.iter().all(|digit| *digit == b'0');
+        let changes = self.index.as_ref().is_some_and(|(old, new)| old != new && !(is_empty(old) && is_empty(new)));
+        changes || self.dissimilar
+    }
+}
+
+/// Splits the two object ids of an `index` line.
+fn ids(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let dots = text.windows(2).position(|window| window == b"..")?;
+    let (old, new) = (&text[..dots], &text[dots + 2..]);
+    let is_id = |id: &[u8]| id.len() >= 4 && id.iter().all(u8::is_ascii_hexdigit);
+    (is_id(old) && is_id(new)).then(|| (old.to_vec(), new.to_vec()))
 }
