@@ -16,7 +16,7 @@ use crate::root_file::{read, replace};
 const CONFIGURATION: &str = "etc/gitconfig";
 /// Largest one that is added to.
 const MAX_BYTES: u64 = 1 << 20;
-/// How what we add begins. Whoever wants it gone leaves this line where it is.
+/// How what we add begins, also where an environment was built with it. Whoever wants it gone leaves this line where it is.
 const OURS: &str = "# Added by Pyro: repositories in a workspace may belong to any of its users.";
 
 /// Declares every repository safe, unless that was done before. What fails is logged: Git says by itself what it needs.
@@ -67,6 +67,12 @@ mod tests {
         let output = Command::new("git").arg("config").arg("--file").arg(path).args(arguments).output().expect("git runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[test]
+    fn environments_are_built_with_what_would_be_added() {
+        let script = include_str!("../../pyro-image/src/debian/finish.sh");
+        assert!(script.contains(&format!("{OURS}\n[safe]\n\tdirectory = *\n")), "the agent would add it to every workspace again");
     }
 
     #[test]

@@ -42,6 +42,12 @@ cat >"$root/etc/hosts" <<'END'
 END
 mkdir -p "$root/etc/default"
 echo LANG=C.UTF-8 >"$root/etc/default/locale"
+# The agent adds this where it is missing (pyro-guest's git.rs). The first file that is made in a workspace's `/etc` costs milliseconds.
+cat >"$root/etc/gitconfig" <<'END'
+# Added by Pyro: repositories in a workspace may belong to any of its users.
+[safe]
+	directory = *
+END
 cat >"$root/etc/apt/apt.conf.d/90pyro" <<'END'
 // A guest has no use for translated package descriptions; fetching and indexing them costs seconds.
 Acquire::Languages "none";
