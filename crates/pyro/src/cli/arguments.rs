@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use pyro_sdk::config::AcceleratorChoice;
 
-use super::FailureStyle;
+use super::{FailureStyle, Later, later::at_once};
 use crate::commands;
 
 /// Disposable microVM workspaces for coding agents
@@ -22,32 +22,32 @@ pub(crate) enum Command {
     Run(commands::run::Arguments),
     /// Work with workspaces
     #[command(subcommand)]
-    Workspace(WorkspaceCommand),
+    Workspace(Later<WorkspaceCommand>),
     /// Work with environments
     #[command(subcommand)]
-    Env(EnvCommand),
+    Env(Later<EnvCommand>),
     /// Serve workspaces to models by the Model Context Protocol
     #[command(subcommand)]
-    Mcp(McpCommand),
+    Mcp(Later<McpCommand>),
     Top(commands::top::Arguments),
     Prepare(commands::prepare::Arguments),
     Doctor(commands::doctor::Arguments),
     /// Connect the programs agents live in (Claude Code, Codex, opencode, Cursor, VS Code, Gemini CLI) to Pyro's MCP server
     #[command(subcommand)]
-    Host(HostCommand),
+    Host(Later<HostCommand>),
     Demo(commands::demo::Arguments),
     /// See and free what Pyro takes on this host
     #[command(subcommand)]
-    System(SystemCommand),
+    System(Later<SystemCommand>),
     /// Find out what a command needs of the network
     #[command(subcommand)]
-    Network(LearnCommand),
+    Network(Later<LearnCommand>),
     /// Check what was written down
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(Later<AuditCommand>),
     /// See the configuration
     #[command(subcommand)]
-    Config(commands::config::Arguments),
+    Config(Later<commands::config::Arguments>),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
     Version(commands::version::Arguments),
@@ -72,13 +72,13 @@ pub(crate) enum WorkspaceCommand {
     Summary(commands::summary::Arguments),
     /// Copy files of the host into a workspace
     #[command(subcommand)]
-    Sync(SyncCommand),
+    Sync(Later<SyncCommand>),
     /// List, read, write and search single files of a workspace
     #[command(subcommand)]
-    File(FileCommand),
+    File(Later<FileCommand>),
     /// Change files of a workspace by a patch
     #[command(subcommand)]
-    Patch(PatchCommand),
+    Patch(Later<PatchCommand>),
     Diff(commands::diff::Arguments),
     Export(commands::export::Arguments),
     Apply(commands::apply::Arguments),
@@ -88,22 +88,22 @@ pub(crate) enum WorkspaceCommand {
     Fork(commands::fork::Arguments),
     /// Keep moments of a workspace
     #[command(subcommand)]
-    Snapshot(SnapshotCommand),
+    Snapshot(Later<SnapshotCommand>),
     /// Look at the disk of a stopped workspace
     #[command(subcommand)]
-    Disk(DiskCommand),
+    Disk(Later<DiskCommand>),
     /// Open terminals in a workspace that stay between calls, write to them and read what they show
     #[command(subcommand)]
-    Shell(ShellCommand),
+    Shell(Later<ShellCommand>),
     /// Start programs that stay, find out when they can be used, and read their logs
     #[command(subcommand)]
-    Service(ServiceCommand),
+    Service(Later<ServiceCommand>),
     /// Publish ports of a workspace on this host's 127.0.0.1
     #[command(subcommand)]
-    Port(PortCommand),
+    Port(Later<PortCommand>),
     /// Say what a workspace with egress may reach, while it runs
     #[command(subcommand)]
-    Network(NetworkCommand),
+    Network(Later<NetworkCommand>),
     Events(commands::events::Arguments),
     Delete(commands::delete::Arguments),
 }
@@ -210,69 +210,76 @@ pub(crate) enum SystemCommand {
     Prune(commands::system_prune::Arguments),
 }
 
+impl Cli {
+    /// Describes every command, also those that a command line would ask for later.
+    pub(crate) fn whole() -> clap::Command {
+        at_once(<Self as clap::CommandFactory>::command)
+    }
+}
+
 impl Command {
     pub(super) fn wants_json(&self) -> bool {
         match self {
             Self::Run(arguments) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Create(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::List(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Status(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Update(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Exec(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::ExecWait(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::ExecKill(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Logs(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Summary(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Sync(SyncCommand::Push(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::File(FileCommand::List(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::File(FileCommand::Read(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::File(FileCommand::Write(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::File(FileCommand::Replace(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::File(FileCommand::Search(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Patch(PatchCommand::Apply(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Diff(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Export(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Apply(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Reset(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Fork(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Create(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::List(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Delete(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::List(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Read(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Shell(command)) => command.wants_json(),
-            Self::Workspace(WorkspaceCommand::Service(command)) => command.wants_json(),
-            Self::Workspace(WorkspaceCommand::Port(command)) => command.wants_json(),
-            Self::Workspace(WorkspaceCommand::Network(command)) => command.wants_json(),
-            Self::Network(LearnCommand::Learn(arguments)) => arguments.json,
-            Self::Audit(AuditCommand::Verify(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Events(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Stop(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Start(arguments)) => arguments.json,
-            Self::Workspace(WorkspaceCommand::Delete(arguments)) => arguments.json,
-            Self::Env(EnvCommand::List(arguments)) => arguments.json,
-            Self::Env(EnvCommand::Pull(arguments)) => arguments.json,
-            Self::Env(EnvCommand::Inspect(arguments)) => arguments.json,
-            Self::Env(EnvCommand::Prune(arguments)) => arguments.json,
-            Self::Mcp(McpCommand::Tools(arguments)) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Create(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::List(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Status(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Update(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Exec(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::ExecWait(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::ExecKill(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Logs(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Summary(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Sync(Later(SyncCommand::Push(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::List(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Read(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Write(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Replace(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Search(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Patch(Later(PatchCommand::Apply(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Diff(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Export(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Apply(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Reset(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Fork(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::Create(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::List(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::Delete(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::List(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::Read(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::Export(arguments))))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Shell(Later(command)))) => command.wants_json(),
+            Self::Workspace(Later(WorkspaceCommand::Service(Later(command)))) => command.wants_json(),
+            Self::Workspace(Later(WorkspaceCommand::Port(Later(command)))) => command.wants_json(),
+            Self::Workspace(Later(WorkspaceCommand::Network(Later(command)))) => command.wants_json(),
+            Self::Network(Later(LearnCommand::Learn(arguments))) => arguments.json,
+            Self::Audit(Later(AuditCommand::Verify(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Events(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Stop(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Start(arguments))) => arguments.json,
+            Self::Workspace(Later(WorkspaceCommand::Delete(arguments))) => arguments.json,
+            Self::Env(Later(EnvCommand::List(arguments))) => arguments.json,
+            Self::Env(Later(EnvCommand::Pull(arguments))) => arguments.json,
+            Self::Env(Later(EnvCommand::Inspect(arguments))) => arguments.json,
+            Self::Env(Later(EnvCommand::Prune(arguments))) => arguments.json,
+            Self::Mcp(Later(McpCommand::Tools(arguments))) => arguments.json,
             Self::Top(arguments) => arguments.json,
             Self::Prepare(arguments) => arguments.json,
             Self::Doctor(arguments) => arguments.json,
-            Self::Host(command) => command.wants_json(),
-            Self::System(SystemCommand::Df(arguments)) => arguments.json,
-            Self::System(SystemCommand::Prune(arguments)) => arguments.json,
-            Self::Config(commands::config::Arguments::Show { json }) => *json,
+            Self::Host(Later(command)) => command.wants_json(),
+            Self::System(Later(SystemCommand::Df(arguments))) => arguments.json,
+            Self::System(Later(SystemCommand::Prune(arguments))) => arguments.json,
+            Self::Config(Later(commands::config::Arguments::Show { json })) => *json,
             Self::Version(arguments) => arguments.json,
-            Self::Mcp(McpCommand::Serve(_)) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Mcp(Later(McpCommand::Serve(_))) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     pub(super) fn failure_style(&self) -> FailureStyle {
         match self {
             Self::Run(_) => FailureStyle::Exec(commands::run::STATUS_NAME),
-            Self::Network(LearnCommand::Learn(_)) => FailureStyle::Exec(commands::network_learn::STATUS_NAME),
-            Self::Workspace(WorkspaceCommand::Exec(_)) => FailureStyle::Exec(commands::exec::STATUS_NAME),
+            Self::Network(Later(LearnCommand::Learn(_))) => FailureStyle::Exec(commands::network_learn::STATUS_NAME),
+            Self::Workspace(Later(WorkspaceCommand::Exec(_))) => FailureStyle::Exec(commands::exec::STATUS_NAME),
             Self::Workspace(_)
             | Self::Env(_)
             | Self::Audit(_)

@@ -17,6 +17,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::{
     arguments::{Command, DiskCommand, EnvCommand, FileCommand, PatchCommand, SnapshotCommand, SyncCommand, WorkspaceCommand},
     context::{Context, Failure, Outcome},
+    later::Later,
 };
 
 /// How long looking for what was left may take before the process ends all the same.
@@ -58,31 +59,28 @@ pub(super) struct Manner {
 impl Manner {
     pub(super) fn of(command: &Command) -> Self {
         use WorkspaceCommand as Of;
+        let Command::Workspace(Later(of)) = command else {
+            let continued = matches!(command, Command::Env(Later(EnvCommand::Pull(_))) | Command::Prepare(_));
+            return Self { in_order: matches!(command, Command::Run(_)), outcome: if continued { "run it again to continue" } else { "" } };
+        };
         let in_order = matches!(
-            command,
-            Command::Run(_)
-                | Command::Workspace(
-                    Of::Create(_)
-                        | Of::Start(_)
-                        | Of::Reset(_)
-                        | Of::Fork(_)
-                        | Of::Apply(_)
-                        | Of::Export(_)
-                        | Of::Sync(SyncCommand::Push(_))
-                        | Of::Disk(DiskCommand::Export(_)),
-                )
+            of,
+            Of::Create(_)
+                | Of::Start(_)
+                | Of::Reset(_)
+                | Of::Fork(_)
+                | Of::Apply(_)
+                | Of::Export(_)
+                | Of::Sync(Later(SyncCommand::Push(_)))
+                | Of::Disk(Later(DiskCommand::Export(_)))
         );
-        let changes_files = matches!(
-            command,
-            Command::Workspace(Of::File(FileCommand::Write(_) | FileCommand::Replace(_)) | Of::Patch(PatchCommand::Apply(_)))
-        );
-        let outcome = if matches!(command, Command::Env(EnvCommand::Pull(_)) | Command::Prepare(_)) {
-            "run it again to continue"
-        } else if matches!(command, Command::Workspace(Of::Stop(_))) {
+        let changes_files =
+            matches!(of, Of::File(Later(FileCommand::Write(_) | FileCommand::Replace(_))) | Of::Patch(Later(PatchCommand::Apply(_))));
+        let outcome = if matches!(of, Of::Stop(_)) {
             "the workspace may still be stopping"
-        } else if matches!(command, Command::Workspace(Of::Delete(_))) {
+        } else if matches!(of, Of::Delete(_)) {
             "the deletion is completed if it had begun"
-        } else if matches!(command, Command::Workspace(Of::Snapshot(SnapshotCommand::Create(_)))) {
+        } else if matches!(of, Of::Snapshot(Later(SnapshotCommand::Create(_)))) {
             "the snapshot may still be created; check with `pyro workspace snapshot list`"
         } else if changes_files {
             "the change was made completely or not at all; check with `pyro workspace diff`"
@@ -182,8 +180,7 @@ const KINDS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::interrupt(), S
 
 impl Kernels {
     fn listen() -> std::io::Result<Self> {
-        let ignored = ignored()?;
-        let listen = |kind: SignalKind| if ignored & bit(kind) == 0 { unix::signal(kind).map(Some) } else { Ok(None) };
+        let listen = |kind: SignalKind| if is_ignored(kind)? { Ok(None) } else { unix::signal(kind).map(Some) };
         let [hang_up, interrupt, terminate] = KINDS.map(listen);
         Ok(Self { hang_up: hang_up?, interrupt: interrupt?, terminate: terminate? })
     }
@@ -207,37 +204,12 @@ impl Kernels {
 
 /// Makes a further signal end the process, whatever it is at.
 fn restore_defaults() {
-    let Ok(ignored) = ignored() else { return };
-    for kind in KINDS.into_iter().filter(|kind| ignored & bit(*kind) == 0) {
+    for kind in KINDS.into_iter().filter(|kind| is_ignored(*kind).is_ok_and(|ignored| !ignored)) {
         // The worst that can come of it is that only SIGKILL helps.
         drop(pyro_sys::signal::restore_default(kind.as_raw_value()));
     }
 }
 
-/// Returns the signals this process ignores, one bit each (`SigIgn` in proc_pid_status(5)).
-fn ignored() -> std::io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    Ok(ignored_of(&status))
-}
-
-fn ignored_of(status: &str) -> u64 {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn bit(kind: SignalKind) -> u64 {
-    1 << (kind.as_raw_value() - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_ignored_is_read_from_the_kernels_mask() {
-        let status = "Name:\tpyro\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
-        let ignored = ignored_of(status);
-        assert_eq!(KINDS.map(|kind| ignored & bit(kind) != 0), [true, false, false]);
-        assert_eq!(ignored_of("Name:\tpyro\n"), 0);
-    }
+fn is_ignored(kind: SignalKind) -> std::io::Result<bool> {
+    pyro_sys::signal::is_ignored(kind.as_raw_value())
 }

@@ -6,6 +6,7 @@
 mod arguments;
 mod context;
 mod interrupt;
+mod later;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) use self::{
     },
     context::{Context, Failure, Outcome},
     interrupt::{EndSignals, OwnSignals, own_signals},
+    later::Later,
 };
 use crate::{commands, render::Printer, supervise, terminal};
 
@@ -129,65 +131,83 @@ pub(crate) enum FailureStyle {
 async fn dispatch(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Run(arguments) => commands::run::run(arguments, context).await,
-        Command::Env(EnvCommand::List(arguments)) => commands::env_list::run(arguments, context).await,
-        Command::Env(EnvCommand::Pull(arguments)) => commands::env_pull::run(arguments, context).await,
-        Command::Env(EnvCommand::Inspect(arguments)) => commands::env_inspect::run(arguments, context).await,
-        Command::Env(EnvCommand::Prune(arguments)) => commands::env_prune::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Create(arguments)) => commands::create::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::List(arguments)) => commands::list::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Status(arguments)) => commands::status::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Update(arguments)) => commands::update::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Exec(arguments)) => commands::exec::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::ExecWait(arguments)) => commands::exec_wait::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::ExecKill(arguments)) => commands::exec_kill::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Logs(arguments)) => commands::logs::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Summary(arguments)) => commands::summary::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Sync(SyncCommand::Push(arguments))) => commands::sync_push::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::File(FileCommand::List(arguments))) => commands::file_list::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::File(FileCommand::Read(arguments))) => commands::file_read::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::File(FileCommand::Write(arguments))) => commands::file_write::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::File(FileCommand::Replace(arguments))) => {
+        Command::Env(Later(EnvCommand::List(arguments))) => commands::env_list::run(arguments, context).await,
+        Command::Env(Later(EnvCommand::Pull(arguments))) => commands::env_pull::run(arguments, context).await,
+        Command::Env(Later(EnvCommand::Inspect(arguments))) => commands::env_inspect::run(arguments, context).await,
+        Command::Env(Later(EnvCommand::Prune(arguments))) => commands::env_prune::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Create(arguments))) => commands::create::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::List(arguments))) => commands::list::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Status(arguments))) => commands::status::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Update(arguments))) => commands::update::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Exec(arguments))) => commands::exec::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::ExecWait(arguments))) => commands::exec_wait::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::ExecKill(arguments))) => commands::exec_kill::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Logs(arguments))) => commands::logs::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Summary(arguments))) => commands::summary::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Sync(Later(SyncCommand::Push(arguments))))) => {
+            commands::sync_push::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::List(arguments))))) => {
+            commands::file_list::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Read(arguments))))) => {
+            commands::file_read::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Write(arguments))))) => {
+            commands::file_write::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Replace(arguments))))) => {
             commands::file_replace::run(arguments, context).await
         }
-        Command::Workspace(WorkspaceCommand::File(FileCommand::Search(arguments))) => commands::file_search::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Patch(PatchCommand::Apply(arguments))) => commands::patch_apply::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Diff(arguments)) => commands::diff::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Export(arguments)) => commands::export::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Apply(arguments)) => commands::apply::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Reset(arguments)) => commands::reset::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Fork(arguments)) => commands::fork::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Create(arguments))) => {
+        Command::Workspace(Later(WorkspaceCommand::File(Later(FileCommand::Search(arguments))))) => {
+            commands::file_search::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::Patch(Later(PatchCommand::Apply(arguments))))) => {
+            commands::patch_apply::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::Diff(arguments))) => commands::diff::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Export(arguments))) => commands::export::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Apply(arguments))) => commands::apply::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Reset(arguments))) => commands::reset::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Fork(arguments))) => commands::fork::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::Create(arguments))))) => {
             commands::snapshot_create::run(arguments, context).await
         }
-        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::List(arguments))) => {
+        Command::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::List(arguments))))) => {
             commands::snapshot_list::run(arguments, context).await
         }
-        Command::Workspace(WorkspaceCommand::Snapshot(SnapshotCommand::Delete(arguments))) => {
+        Command::Workspace(Later(WorkspaceCommand::Snapshot(Later(SnapshotCommand::Delete(arguments))))) => {
             commands::snapshot_delete::run(arguments, context).await
         }
-        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::List(arguments))) => commands::disk_list::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::Read(arguments))) => commands::disk_read::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Disk(DiskCommand::Export(arguments))) => commands::disk_export::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Stop(arguments)) => commands::stop::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Start(arguments)) => commands::start::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Shell(command)) => dispatch_shell(command, context).await,
-        Command::Workspace(WorkspaceCommand::Service(command)) => dispatch_service(command, context).await,
-        Command::Workspace(WorkspaceCommand::Network(command)) => dispatch_network(command, context).await,
-        Command::Workspace(WorkspaceCommand::Port(command)) => dispatch_port(command, context).await,
-        Command::Workspace(WorkspaceCommand::Events(arguments)) => commands::events::run(arguments, context).await,
-        Command::Workspace(WorkspaceCommand::Delete(arguments)) => commands::delete::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::List(arguments))))) => {
+            commands::disk_list::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::Read(arguments))))) => {
+            commands::disk_read::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::Disk(Later(DiskCommand::Export(arguments))))) => {
+            commands::disk_export::run(arguments, context).await
+        }
+        Command::Workspace(Later(WorkspaceCommand::Stop(arguments))) => commands::stop::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Start(arguments))) => commands::start::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Shell(Later(command)))) => dispatch_shell(command, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Service(Later(command)))) => dispatch_service(command, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Network(Later(command)))) => dispatch_network(command, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Port(Later(command)))) => dispatch_port(command, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Events(arguments))) => commands::events::run(arguments, context).await,
+        Command::Workspace(Later(WorkspaceCommand::Delete(arguments))) => commands::delete::run(arguments, context).await,
         Command::Prepare(arguments) => commands::prepare::run(arguments, context).await,
         Command::Top(arguments) => commands::top::run(arguments, context).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, context).await,
-        Command::Host(command) => dispatch_host(command, context),
+        Command::Host(Later(command)) => dispatch_host(command, context),
         Command::Demo(arguments) => commands::demo::run(arguments, context).await,
-        Command::Mcp(McpCommand::Serve(arguments)) => commands::mcp_serve::run(*arguments, context).await,
-        Command::Mcp(McpCommand::Tools(arguments)) => commands::mcp_tools::run(&arguments, context),
-        Command::System(SystemCommand::Df(arguments)) => commands::system_df::run(arguments, context).await,
-        Command::System(SystemCommand::Prune(arguments)) => commands::system_prune::run(arguments, context).await,
-        Command::Network(LearnCommand::Learn(arguments)) => commands::network_learn::run(arguments, context).await,
-        Command::Audit(AuditCommand::Verify(arguments)) => commands::audit_verify::run(arguments, context).await,
-        Command::Config(arguments) => commands::config::run(arguments, context),
+        Command::Mcp(Later(McpCommand::Serve(arguments))) => commands::mcp_serve::run(*arguments, context).await,
+        Command::Mcp(Later(McpCommand::Tools(arguments))) => commands::mcp_tools::run(&arguments, context),
+        Command::System(Later(SystemCommand::Df(arguments))) => commands::system_df::run(arguments, context).await,
+        Command::System(Later(SystemCommand::Prune(arguments))) => commands::system_prune::run(arguments, context).await,
+        Command::Network(Later(LearnCommand::Learn(arguments))) => commands::network_learn::run(arguments, context).await,
+        Command::Audit(Later(AuditCommand::Verify(arguments))) => commands::audit_verify::run(arguments, context).await,
+        Command::Config(Later(arguments)) => commands::config::run(arguments, context),
         Command::Completions(arguments) => commands::completions::run(arguments, context),
         Command::Man(arguments) => commands::man::run(arguments, context),
         Command::Version(arguments) => commands::version::run(arguments, context),

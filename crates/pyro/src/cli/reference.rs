@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use clap::CommandFactory as _;
 use pyro_sdk::{
     ErrorKind,
     config::Configuration,
@@ -69,7 +68,7 @@ fn docs_of_configuration_are_fresh() {
 fn docs_of_commands_are_fresh() {
     let mut page = format!("{NOTE}# Command line\n\n");
     page.push_str("`pyro man` prints the manual page, `pyro completions SHELL` a completion script.\n");
-    let mut root = Cli::command().term_width(100);
+    let mut root = Cli::whole().term_width(100);
     root.build();
     write_command(&mut page, &mut root);
     check_file("docs/reference/cli.md", &page);
@@ -119,7 +118,7 @@ fn docs_of_operations_are_fresh() {
     page.push_str(
         "\n## Planned\n\nOperations of this page that a surface does not have yet. Operations of later versions are not listed here yet.\n\n",
     );
-    let root = Cli::command();
+    let root = Cli::whole();
     let lacks_cli = operations().iter().filter(|entry| !entry.definition.cli.is_empty() && command_of(&root, entry).is_none());
     write_missing(&mut page, "CLI", lacks_cli.map(|entry| entry.definition.name));
     // Both come with issues of their own; when they do, these lists are made by asking them.

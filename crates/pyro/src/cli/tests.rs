@@ -56,7 +56,7 @@ fn properties(entry: &Entry) -> BTreeMap<String, Value> {
 
 #[test]
 fn tree_is_well_formed() {
-    Cli::command().debug_assert();
+    Cli::whole().debug_assert();
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn every_command_shows_examples_that_parse() {
             assert!(Cli::command().try_get_matches_from(words.split_whitespace()).is_ok(), "{example}");
         }
     }
-    check(&Cli::command());
+    check(&Cli::whole());
 }
 
 #[test]
 fn command_line_lacks_no_operation() {
-    let root = Cli::command();
+    let root = Cli::whole();
     let missing: Vec<_> = operations()
         .iter()
         .filter(|entry| !entry.definition.cli.is_empty() && command_of(&root, entry).is_none())
@@ -93,7 +93,7 @@ fn command_line_lacks_no_operation() {
 
 #[test]
 fn every_command_takes_exactly_the_fields_of_its_request() {
-    let root = Cli::command();
+    let root = Cli::whole();
     for entry in operations() {
         let Some(command) = command_of(&root, entry) else { continue };
         let flags: BTreeSet<String> = command
@@ -113,7 +113,7 @@ fn every_command_takes_exactly_the_fields_of_its_request() {
 
 #[test]
 fn help_and_schema_describe_alike() {
-    let root = Cli::command();
+    let root = Cli::whole();
     for entry in operations() {
         let Some(command) = command_of(&root, entry) else { continue };
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
@@ -142,7 +142,7 @@ fn every_limit_is_told_in_help() {
 
 #[test]
 fn defaults_of_flags_and_of_json_are_the_same() {
-    let root = Cli::command();
+    let root = Cli::whole();
     for entry in operations() {
         let Some(command) = command_of(&root, entry) else { continue };
         for (field, property) in properties(entry) {

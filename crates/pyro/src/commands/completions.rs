@@ -1,6 +1,6 @@
 //! `pyro completions`.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 
 use crate::cli::{Cli, Context, Outcome};
 
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "pyro", &mut script);
+    clap_complete::generate(arguments.shell, &mut Cli::whole(), "pyro", &mut script);
     context.printer.content(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 
 use crate::cli::{Cli, Context, Outcome};
 
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Outcome {
-    let command = Cli::command();
+    let command = Cli::whole();
     match arguments.output {
         Some(folder) => clap_mangen::generate_to(command, folder)?,
         None => {
