@@ -150,6 +150,9 @@ fn files_are_listed_read_written_replaced_and_searched() {
     assert!(ambiguous.code != 0 && ambiguous.stderr.contains("the text is in `many` 3 times"), "{}", ambiguous.stderr);
     let _ = file(&["replace", &w, "many", "--old", "a", "--new", "b", "--all"]).ok();
     assert_eq!(home.sh(&w, "cat many"), "b b b");
+    let _ = home.sh(&w, "printf 'one\r\ntwo\r\n' > crlf");
+    let ends = file(&["replace", &w, "crlf", "--old", "one\ntwo", "--new", "x"]).code(65);
+    assert!(ends.stderr.contains("it is there with CR LF line ends"), "{}", ends.stderr);
     let binary = file(&["read", &w, "binary", "--json"]).ok().json();
     assert_eq!((binary["binary"].as_bool(), binary["content"].is_null()), (Some(true), true), "{binary}");
     let found = file(&["search", &w, "t(wo|hree)", "--json"]).ok().json();
@@ -265,12 +268,29 @@ fn changes_come_home_as_one_transaction_and_can_be_undone() {
     assert_eq!(fs::read(seed.join("src/app.py")).expect("is there"), before, "a dry run changes nothing");
     fs::write(seed.join("src/app.py"), "changed here meanwhile\n").expect("writable");
     let conflict = home.pyro(&["workspace", "apply", &w]).code(68);
-    assert!(conflict.stderr.contains("src/app.py"), "{}", conflict.stderr);
+    assert!(
+        conflict.stderr.contains("src/app.py") && conflict.stderr.contains(&format!("`pyro workspace apply {w} --dry-run`")),
+        "{}",
+        conflict.stderr
+    );
+    let elsewhere = home.path().join("elsewhere");
+    fs::create_dir_all(elsewhere.join("other")).expect("writable");
+    std::os::unix::fs::symlink("other", elsewhere.join("src")).expect("writable");
+    let to = elsewhere.to_string_lossy().into_owned();
+    let conflict = home.pyro(&["workspace", "apply", &w, "--to", &to, "--force"]).code(68);
+    assert!(conflict.stderr.contains(&format!("apply {w} --to {to} --dry-run`")), "{}", conflict.stderr);
+    assert!(conflict.stderr.contains("`--force` does not overwrite these"), "{}", conflict.stderr);
+    fs::remove_dir_all(&elsewhere).expect("ours");
     assert!(seed.join("new.txt").exists() && !seed.join("more.txt").exists(), "all or nothing");
     fs::write(seed.join("src/app.py"), &before).expect("writable");
     let _ = home.pyro(&["workspace", "apply", &w]).ok();
     assert_eq!(fs::read_to_string(seed.join("src/app.py")).expect("is there"), "def answer():\n    return 42\n");
     assert!(seed.join("more.txt").exists() && !seed.join("new.txt").exists());
+    let moved = home.path().join("moved");
+    fs::rename(&seed, &moved).expect("ours");
+    let gone = home.pyro(&["workspace", "apply", &w]).code(65);
+    assert!(gone.stderr.contains("is not there") && gone.stderr.contains("--to HOSTDIR"), "{}", gone.stderr);
+    fs::rename(&moved, &seed).expect("ours");
     let _ = home.pyro(&["workspace", "apply", &w, "--undo"]).ok();
     assert_eq!(fs::read(seed.join("src/app.py")).expect("is there"), before);
     assert!(!seed.join("more.txt").exists() && seed.join("new.txt").exists());

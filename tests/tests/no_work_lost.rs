@@ -316,7 +316,8 @@ fn files_that_were_changed_after_a_killed_apply_are_kept_until_their_owner_decid
     cut_off(&home, &w, &seed);
     fs::write(seed.join("d0/f0"), "mine\n").expect("writable");
     let listed = home.pyro(&["workspace", "list"]).ok();
-    assert!(!listed.stderr.contains("restored"), "{}", listed.stderr);
+    assert!(!listed.stderr.contains("restored") && listed.stderr.contains("cut off halfway"), "{}", listed.stderr);
+    assert!(listed.stderr.contains("d0/f0") && listed.stderr.contains("--undo --force"), "{}", listed.stderr);
     let mine = || fs::read_to_string(seed.join("d0/f0")).expect("there") == "mine\n";
     assert!(mine());
     let refused = home.pyro(&["workspace", "delete", &w]);

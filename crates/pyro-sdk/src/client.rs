@@ -14,7 +14,7 @@ use pyro_proto::error::ErrorKind;
 use pyro_store::{Dirs, MachineId, Registry, WorkspaceRecord};
 use tonic::transport::Channel;
 
-use crate::{PutBack, Workspace, apply::put_all_right, config::Configuration, error::Result, text::WorkspaceReference, time::now_ms};
+use crate::{CutOffApply, Workspace, apply::put_all_right, config::Configuration, error::Result, text::WorkspaceReference, time::now_ms};
 
 /// How old the last look for dead machines and expired workspaces may be before a command that runs often looks again.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ struct Inner {
     registry: Mutex<Registry>,
     channels: Mutex<HashMap<MachineId, Channel>>,
     /// What was put right and nobody has told its user yet.
-    put_back: Mutex<Vec<PutBack>>,
+    put_back: Mutex<Vec<CutOffApply>>,
 }
 
 /// Whether dead machines must be looked for now.
@@ -144,14 +144,14 @@ impl Pyro {
         .await
     }
 
-    /// Returns what operations of this handle have put right by the way since the last call. Whoever has a user tells them: files of theirs
+    /// Returns what operations of this handle have put right by the way since the last call, or could not. Whoever has a user tells them: files of theirs
     /// are involved.
     #[must_use]
-    pub fn take_put_back(&self) -> Vec<PutBack> {
+    pub fn take_put_back(&self) -> Vec<CutOffApply> {
         std::mem::take(&mut *lock(&self.inner.put_back))
     }
 
-    pub(crate) fn add_put_back(&self, put_back: Vec<PutBack>) {
+    pub(crate) fn add_put_back(&self, put_back: Vec<CutOffApply>) {
         lock(&self.inner.put_back).extend(put_back);
     }
 

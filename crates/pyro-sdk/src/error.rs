@@ -185,7 +185,7 @@ pub(crate) enum Problem {
     #[error("the text to replace is empty")]
     NothingToReplace,
     #[error("{}", mismatch_text(path, *count))]
-    ReplaceMismatch { path: String, count: usize },
+    ReplaceMismatch { path: String, count: usize, has_crlf: bool },
     #[error("the pattern is not a valid regular expression")]
     Pattern { source: Cause },
     #[error("workspace `{workspace}` is {state}, not stopped")]
@@ -195,7 +195,9 @@ pub(crate) enum Problem {
     #[error("nothing to undo: workspace `{workspace}` has no applied changes")]
     NothingToUndo { workspace: String },
     #[error("cannot apply the changes of workspace `{workspace}` to `{}`", target.display())]
-    ApplyConflict { workspace: String, target: PathBuf, source: Cause },
+    ApplyConflict { workspace: String, target: PathBuf, named: bool, forced: bool, source: Cause },
+    #[error("the directory that changes of workspace `{workspace}` go to, `{}`, is not there", target.display())]
+    HomeGone { workspace: String, target: PathBuf },
     #[error("changes must not be applied to `{}` here", target.display())]
     TargetRefused { target: PathBuf },
     #[error("cannot undo the last apply of workspace `{workspace}`")]
@@ -287,6 +289,7 @@ impl Error {
             Problem::NotStopped { .. } | Problem::Interrupted { .. } => ErrorKind::WrongState,
             Problem::ApplyConflict { .. } | Problem::UndoConflict { .. } | Problem::PatchRejected { .. } => ErrorKind::Conflict,
             Problem::TargetRefused { .. } => ErrorKind::PermissionDenied,
+            Problem::HomeGone { .. } => ErrorKind::NotFound,
             Problem::CutOff { kind, .. } => *kind,
             Problem::Internal { .. } => ErrorKind::Internal,
             Problem::NotAFile { .. }

@@ -246,7 +246,8 @@ impl Workspace {
         let (old, new) = (request.old.as_str().as_bytes(), request.new.as_str().as_bytes());
         let places: Vec<usize> = memchr::memmem::find_iter(&file.content, old).collect();
         if places.is_empty() || (places.len() > 1 && !request.all) {
-            let problem = Problem::ReplaceMismatch { path: request.path.text(), count: places.len() };
+            let has_crlf = places.is_empty() && has_with_crlf(&file.content, old);
+            let problem = Problem::ReplaceMismatch { path: request.path.text(), count: places.len(), has_crlf };
             return Err(Error::from(problem).about(self.label()));
         }
         let content = replaced(&file.content, &places, old.len(), new);
@@ -273,6 +274,12 @@ impl Workspace {
         let id = self.id().clone();
         self.pyro().store(move |_, registry| Ok(registry.add_event(&id, kind, &detail)?)).await.map_err(|error| error.about(self.label()))
     }
+}
+
+/// Tells whether a text of several lines is in a file whose lines end with CR LF.
+fn has_with_crlf(content: &[u8], text: &[u8]) -> bool {
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    lines.len() > 1 && memchr::memmem::find(content, &lines.join(&b"\r\n"[..])).is_some()
 }
 
 fn replaced(content: &[u8], places: &[usize], old_length: usize, new: &[u8]) -> Vec<u8> {

@@ -83,7 +83,7 @@ mod wanted;
 mod workspace;
 mod workspace_path;
 
-pub use apply::PutBack;
+pub use apply::{CutOffApply, PutBack};
 pub use attach::{ShellEvent, ShellKeyboard, ShellSession, TerminalSize};
 pub use client::{Pyro, PyroOptions};
 pub use collect::Collected;

@@ -69,6 +69,15 @@ pub struct PutBack {
     pub removed_count: u64,
 }
 
+/// What has become of files that an apply was changing when it was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CutOffApply {
+    /// They were put back.
+    PutBack(PutBack),
+    /// They cannot be: why, and what to do about it.
+    Stuck(String),
+}
+
 impl History {
     /// Opens a workspace's history, unless another call has it.
     ///
@@ -357,7 +366,7 @@ pub(crate) fn settle_for_delete(dirs: &Dirs, id: &WorkspaceId, label: &str, forc
 
 /// Puts right what processes that are gone left half done, of any workspace; returns what was put back. What cannot be is left to whoever
 /// applies or deletes next, and is not tried again by everybody. Blocks.
-pub(crate) fn put_all_right(dirs: &Dirs) -> Result<Vec<PutBack>> {
+pub(crate) fn put_all_right(dirs: &Dirs) -> Result<Vec<CutOffApply>> {
     let mut put_back = Vec::new();
     for found in pyro_store::cut_off(dirs)?.iter().filter(|found| !found.stuck) {
         put_back.extend(settle(dirs, found)?);
@@ -365,17 +374,17 @@ pub(crate) fn put_all_right(dirs: &Dirs) -> Result<Vec<PutBack>> {
     Ok(put_back)
 }
 
-fn settle(dirs: &Dirs, found: &CutOff) -> Result<Vec<PutBack>> {
+fn settle(dirs: &Dirs, found: &CutOff) -> Result<Vec<CutOffApply>> {
     match put_right(dirs, &found.workspace, found.workspace.as_str()) {
         Ok(put_back) => {
             found.settled()?;
-            Ok(put_back)
+            Ok(put_back.into_iter().map(CutOffApply::PutBack).collect())
         }
         // Somebody is at it.
         Err(error) if error.kind() == ErrorKind::Conflict && !error.is_cut_off() => Ok(Vec::new()),
-        Err(_) => {
+        Err(error) => {
             found.set_stuck()?;
-            Ok(Vec::new())
+            Ok(vec![CutOffApply::Stuck(format!("{}; {}", error.causes().join(": "), error.hint()))])
         }
     }
 }

@@ -18,7 +18,7 @@ use pyro_store::{Dirs, Scratch, WorkspaceId, WorkspaceRecord};
 use pyro_tree::{Difference, Given, GivenChange, LandingError, Plan, Receipt, Strangers, TreePath, Undone, VerdictKind, land, plan, undo};
 use serde_json::json;
 
-pub use self::history::PutBack;
+pub use self::history::{CutOffApply, PutBack};
 pub(crate) use self::{
     from_host::differences_from_host,
     history::{History, Noted, copy, given, given_by_home, ignores, put_all_right, settle_for_delete},
@@ -212,6 +212,9 @@ impl Work {
         let home = || given.root().map(Path::to_owned).ok_or_else(|| Problem::NoSeed { workspace: self.label.clone() });
         let target = self.to.clone().map_or_else(home, Ok)?;
         ensure_allowed(&target, &self.allows)?;
+        if !target.try_exists().unwrap_or(true) {
+            return Err(Problem::HomeGone { workspace: self.label.clone(), target }.into());
+        }
         // A dry run needs no bytes, only what they are.
         let folder = if self.dry_run { None } else { Some(Scratch::make(&self.dirs)?) };
         let mut spool = Spool::new(folder, self.label.clone(), self.data_max, wanted);
@@ -252,7 +255,7 @@ impl Compared {
             .map(|file| format!("{}: {}", file.path, file.reason.as_deref().unwrap_or("changed on the host")))
             .collect();
         if !conflicts.is_empty() {
-            return Err(conflict(&work.label, target, conflicts));
+            return Err(conflict(work, target, conflicts));
         }
         if plan.files.iter().all(|file| matches!(file.verdict, VerdictKind::AlreadyThere | VerdictKind::LeftOut)) {
             return Ok(answer);
@@ -306,7 +309,7 @@ fn hazards(plan: &Plan<'_>) -> Vec<AppliedHazard> {
         .collect()
 }
 
-fn conflict(label: &str, target: &Path, mut conflicts: Vec<String>) -> Error {
+fn conflict(work: &Work, target: &Path, mut conflicts: Vec<String>) -> Error {
     let count = conflicts.len();
     let first = match count {
         1 => "1 file is in conflict".to_owned(),
@@ -317,5 +320,6 @@ fn conflict(label: &str, target: &Path, mut conflicts: Vec<String>) -> Error {
         conflicts.push(format!("and {} more", count - NAMED_MAX));
     }
     let source = Cause::new(first).because(conflicts);
-    Problem::ApplyConflict { workspace: label.to_owned(), target: target.to_owned(), source }.into()
+    let (named, forced) = (work.to.is_some(), work.force);
+    Problem::ApplyConflict { workspace: work.label.clone(), target: target.to_owned(), named, forced, source }.into()
 }

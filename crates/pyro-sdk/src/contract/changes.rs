@@ -298,6 +298,8 @@ pub struct ExportAnswer {
 
 /// Bring a workspace's changes home, into the folder it was seeded from: all of them or none
 ///
+/// Where a push with `delete` has replaced the whole of `/workspace`, its folder is the one. The answer names it; a dry run shows it first.
+///
 /// Every file gets a verdict: `clean`, `conflict` when it was changed on the host too, `already_there`, or `left_out` when
 /// it would become part of a Git repository of its own, which is never written.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

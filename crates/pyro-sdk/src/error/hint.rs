@@ -21,10 +21,12 @@ impl Error {
                 Some(format!("give a number from {} to {}", error.minimum, error.maximum))
             }
             Problem::CutOff { workspace, .. } => Some(format!(
-                "restore the files anyway, over later changes of theirs, with `pyro workspace apply {workspace} --undo --force`"
+                "restore all files, over what changed since, with `pyro workspace apply {workspace} --undo --force`; copy what you want to keep of \
+                 them first"
             )),
             Problem::UndoConflict { workspace, .. } => Some(format!(
-                "restore all files, over what changed since, with `pyro workspace apply {workspace} --undo --force`"
+                "restore all files, over what changed since, with `pyro workspace apply {workspace} --undo --force`; copy what you want to keep of \
+                 them first"
             )),
             Problem::Interrupted { .. } => Some("run it again when you want to".to_owned()),
             Problem::NoHome => Some("set `PYRO_HOME` to a folder of your own".to_owned()),
@@ -74,7 +76,7 @@ impl Error {
             Problem::SecretsWhileRunning { workspace } => Some(format!("stop it first: `pyro workspace stop {workspace}`")),
             Problem::SecretTwice { .. } => Some("give each secret once, by `--secret` or by `--secret-file`".to_owned()),
             Problem::SecretTooShort { name } => Some(format!(
-                "use a longer value, or pass what is not secret as a plain variable, `--env {name}=VALUE`: every occurrence of a secret in output is replaced, and a short \
+                "use a longer value, or pass what is not secret to commands as a plain variable, `pyro workspace exec WORKSPACE --env {name}=VALUE -- …`: every occurrence of a secret in output is replaced, and a short \
                  value occurs everywhere"
             )),
             Problem::SecretUnknown { workspace, known, .. } => Some(match &known[..] {
@@ -155,7 +157,7 @@ impl Error {
             Problem::HostCompatRefused { .. } | Problem::HostCommand { .. } | Problem::Internal { .. } | Problem::TargetRefused { .. } => None,
             Problem::Cleanup { .. } => Some("what is left is removed by the next Pyro command that can".to_owned()),
             Problem::Path(WorkspacePathError::Outside { .. }) => {
-                Some("name a path below `/workspace`, absolute or relative to it; other files are read with `pyro workspace exec WORKSPACE -- cat PATH`".to_owned())
+                Some("name a path below `/workspace`, absolute or relative to it; a command reaches all others: `pyro workspace exec WORKSPACE -- …`".to_owned())
             }
             Problem::Disk(error) => error.hint().map(ToOwned::to_owned),
             Problem::Export(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -169,7 +171,9 @@ impl Error {
                 Some("the folder that `--output` is to be in must be there: make it, or choose another".to_owned())
             }
             Problem::PatchRejected { .. } => Some(
-                "read the file with `pyro workspace file read WORKSPACE PATH`, correct the patch, and test it with `--check`".to_owned(),
+                "correct the patch by what the workspace has (`pyro workspace file list WORKSPACE`, `pyro workspace file read WORKSPACE PATH`), and test \
+                 it with `--check`"
+                    .to_owned(),
             ),
             Problem::Patch(error) => error.hint(),
             Problem::Files { kind: ErrorKind::NotFound, .. } | Problem::Missing { .. } | Problem::LinkDangling { .. } | Problem::LinkLoop { .. } => Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned()),
@@ -180,7 +184,10 @@ impl Error {
                 Some("see what each entry is with `pyro workspace file list WORKSPACE`".to_owned())
             }
             Problem::FileTooLarge { .. } => Some("change it with a command: `pyro workspace exec WORKSPACE -- …`".to_owned()),
-            Problem::ReplaceMismatch { path, count: 0 } => {
+            Problem::ReplaceMismatch { count: 0, has_crlf: true, .. } => Some(
+                "it is there with CR LF line ends: write each line end of `--old` and `--new` as CR LF (`$'…\\r\\n…'` in a shell, `\\r\\n` in JSON)".to_owned(),
+            ),
+            Problem::ReplaceMismatch { path, count: 0, .. } => {
                 Some(format!("read what is there with `pyro workspace file read WORKSPACE {path}`; spaces and line ends count"))
             }
             Problem::ReplaceMismatch { .. } => Some("give more of what is around it, or replace all with `--all`".to_owned()),
@@ -191,9 +198,18 @@ impl Error {
             )),
             Problem::NoSeed { workspace } => Some(format!("name a directory with `pyro workspace apply {workspace} --to HOSTDIR`")),
             Problem::NothingToUndo { workspace } => Some(format!("see what an apply would change with `pyro workspace apply {workspace} --dry-run`")),
-            Problem::ApplyConflict { workspace, .. } => Some(format!(
-                "see every verdict with `pyro workspace apply {workspace} --dry-run`; overwrite the host's files with `--force`"
-            )),
+            Problem::ApplyConflict { workspace, target, named, forced, .. } => {
+                let to = if *named { format!(" --to {}", target.display()) } else { String::new() };
+                let way = if *forced {
+                    "`--force` does not overwrite these: move what is in their place on the host, or choose another directory with `--to`"
+                } else {
+                    "overwrite the host's files with `--force`"
+                };
+                Some(format!("see every verdict with `pyro workspace apply {workspace}{to} --dry-run`; {way}"))
+            }
+            Problem::HomeGone { workspace, .. } => {
+                Some(format!("if it was moved, name its new place with `pyro workspace apply {workspace} --to HOSTDIR`"))
+            }
             Problem::Store(StoreError::SnapshotNotFound { workspace, .. }) => {
                 let workspace = self.workspace.as_ref().unwrap_or(workspace);
                 Some(format!("see the snapshots it has with `pyro workspace snapshot list {workspace}`"))
@@ -207,7 +223,7 @@ impl Error {
                 Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned())
             }
             Problem::Files { kind: ErrorKind::PermissionDenied, .. } | Problem::LinkOutside { .. } => Some(
-                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
+                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- …`".to_owned(),
             ),
             Problem::Seed { kind: ErrorKind::NotFound, .. } | Problem::Source { kind: ErrorKind::NotFound, .. } => {
                 Some("check the path: it is one of this host, a folder or an archive".to_owned())

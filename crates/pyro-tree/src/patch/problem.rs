@@ -118,9 +118,9 @@ impl SyntaxProblem {
                 "make the patch with `git diff --no-index --binary OLD NEW`, which includes new files, links and binary files".to_owned()
             }
             Self::BinaryNamed(_) => {
-                "add `--binary` to the `git diff` command, or copy the file with `pyro workspace sync push WORKSPACE SOURCE`".to_owned()
+                "add `--binary` to the `git diff` command, or copy the folder it is in with `pyro workspace sync push WORKSPACE FOLDER --dest PATH`".to_owned()
             }
-            Self::Binary(_) => "a binary patch must arrive unchanged, both parts of it; copy the file with `pyro workspace sync push WORKSPACE SOURCE` instead".to_owned(),
+            Self::Binary(_) => "a binary patch must arrive unchanged, both parts of it; copy the folder it is in with `pyro workspace sync push WORKSPACE FOLDER --dest PATH` instead".to_owned(),
             Self::Unmarked => {
                 "start every line of a hunk with ` `, `+` or `-`, and leave nothing out: to skip lines, start another hunk".to_owned()
             }
@@ -226,10 +226,13 @@ impl PatchError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::TooLarge { .. } | Self::TooManyFiles | Self::NamesTooDeep | Self::WritesTooMuch => {
-                Some("split the patch into several, or copy the files with `pyro workspace sync push WORKSPACE SOURCE`".to_owned())
+            Self::TooLarge { .. } | Self::TooManyFiles | Self::NamesTooDeep | Self::WritesTooMuch => Some(
+                "split the patch into several, or copy the folder they are in with `pyro workspace sync push WORKSPACE FOLDER --dest PATH`"
+                    .to_owned(),
+            ),
+            Self::BinaryTooLarge => {
+                Some("copy the folder of binary files with `pyro workspace sync push WORKSPACE FOLDER --dest PATH`".to_owned())
             }
-            Self::BinaryTooLarge => Some("copy binary files with `pyro workspace sync push WORKSPACE SOURCE`".to_owned()),
             Self::TooMuchWork => Some("combine the changes to each file, as `git diff FIRST LAST` does for a series of commits".to_owned()),
             Self::TooMuchSearch => Some("correct the line numbers in the `@@` lines".to_owned()),
             Self::Empty => Some(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pyro_sdk::{
-    CallOff, Observer, PutBack, Pyro, PyroOptions,
+    CallOff, CutOffApply, Observer, Pyro, PyroOptions,
     config::{AcceleratorChoice, Configuration, Flags},
     edge,
     text::{TextError, WorkspacePathError},
@@ -103,7 +103,7 @@ impl Context {
     }
 
     /// Returns what was put right by the way.
-    pub(crate) fn take_put_back(&self) -> Vec<PutBack> {
+    pub(crate) fn take_put_back(&self) -> Vec<CutOffApply> {
         self.opened.get().map(Pyro::take_put_back).unwrap_or_default()
     }
 

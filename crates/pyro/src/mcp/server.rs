@@ -277,7 +277,7 @@ impl ServerHandler for Server {
         };
         if let Ok(pyro) = self.pyro().await {
             let put_back = pyro.take_put_back();
-            result.content.extend(put_back.iter().map(|put_back| ContentBlock::text(format!("note: {}", render::put_back(put_back)))));
+            result.content.extend(put_back.iter().filter_map(render::put_back).map(|text| ContentBlock::text(format!("note: {text}"))));
         }
         Ok(result.into())
     }

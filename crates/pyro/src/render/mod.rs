@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use pyro_sdk::{Error, ErrorKind, Observer, PutBack};
+use pyro_sdk::{CutOffApply, Error, ErrorKind, Observer};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -150,8 +150,10 @@ impl Printer {
     }
 
     /// Prints that files of the user's were put back.
-    pub(crate) fn put_back(&self, put_back: &PutBack) {
-        self.notice(&self::put_back(put_back));
+    pub(crate) fn put_back(&self, put_back: &CutOffApply) {
+        if let Some(text) = self::put_back(put_back) {
+            self.notice(&text);
+        }
     }
 
     /// Prints something worth knowing.
@@ -197,10 +199,18 @@ impl Printer {
 }
 
 /// Says that files of the user's were put back.
-pub(crate) fn put_back(put_back: &PutBack) -> String {
-    let count = put_back.restored_count + put_back.removed_count;
-    let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-    format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display())
+pub(crate) fn put_back(cut_off: &CutOffApply) -> Option<String> {
+    let put_back = match cut_off {
+        CutOffApply::PutBack(put_back) => put_back,
+        CutOffApply::Stuck(why) => return Some(why.clone()),
+    };
+    let files = match put_back.restored_count + put_back.removed_count {
+        // It was cut off before its first change.
+        0 => return None,
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    Some(format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display()))
 }
 
 /// Prints a line on standard error. When that is closed there is nobody to tell.
