@@ -150,9 +150,6 @@ fn files_are_listed_read_written_replaced_and_searched() {
     assert!(ambiguous.code != 0 && ambiguous.stderr.contains("the text is in `many` 3 times"), "{}", ambiguous.stderr);
     let _ = file(&["replace", &w, "many", "--old", "a", "--new", "b", "--all"]).ok();
     assert_eq!(home.sh(&w, "cat many"), "b b b");
-    let _ = home.sh(&w, "printf 'one\r\ntwo\r\n' > crlf");
-    let ends = file(&["replace", &w, "crlf", "--old", "one\ntwo", "--new", "x"]).code(65);
-    assert!(ends.stderr.contains("it is there with CR LF line ends"), "{}", ends.stderr);
     let binary = file(&["read", &w, "binary", "--json"]).ok().json();
     assert_eq!((binary["binary"].as_bool(), binary["content"].is_null()), (Some(true), true), "{binary}");
     let found = file(&["search", &w, "t(wo|hree)", "--json"]).ok().json();
@@ -178,6 +175,9 @@ fn files_are_listed_read_written_replaced_and_searched() {
         let is_refused = (64..=79).contains(&refused.code);
         assert!(is_refused || is_link, "{why}: {} {}", refused.code, refused.stderr);
     }
+    let _ = home.sh(&w, "printf 'one\r\ntwo\r\n' > crlf");
+    let ends = file(&["replace", &w, "crlf", "--old", "one\ntwo", "--new", "x"]).code(65);
+    assert!(ends.stderr.contains("it is there with CR LF line ends"), "{}", ends.stderr);
     for path in ["../evil", "/etc/evil", "outdir/evil"] {
         let refused = file(&["write", &w, path, "--text", "x"]);
         assert!((64..=79).contains(&refused.code), "{path}: {}", refused.stderr);

@@ -19,7 +19,7 @@ use pyro_store::{
 };
 
 use crate::{
-    CutOffApply, Observer, Progress, Pyro, Workspace, apply,
+    Observer, Progress, Pyro, Workspace, apply,
     client::{Reap, blocking},
     config::Origin,
     contract::{WorkspaceCreate, WorkspaceDelete, WorkspaceDeleted, WorkspaceStatus},
@@ -468,7 +468,7 @@ impl Workspace {
         let (dirs, id, label) = (self.pyro().dirs().clone(), self.id().clone(), self.label().to_owned());
         let settled = blocking(move || apply::settle_for_delete(&dirs, &id, &label, force)).await;
         let Some((history, put_back)) = settled.map_err(|error| error.about(self.label()))? else { return Ok(None) };
-        self.pyro().add_put_back(put_back.into_iter().map(CutOffApply::PutBack).collect());
+        self.pyro().add_put_back(put_back);
         Ok(Some(history))
     }
 

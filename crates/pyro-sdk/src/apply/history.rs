@@ -23,7 +23,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::OPERATION;
-use crate::error::{Cause, Error, Result};
+use crate::{
+    error::{Cause, Error, Result},
+    workspace_path::path_text,
+};
 
 const FORMAT: u32 = 1;
 
@@ -67,6 +70,15 @@ pub struct PutBack {
     pub restored_count: u64,
     /// How many that were new were removed again.
     pub removed_count: u64,
+    /// Those that somebody else has changed since, and that stay as they are; relative to the folder.
+    pub kept: Vec<String>,
+}
+
+impl PutBack {
+    pub(super) fn of(target: PathBuf, undone: Undone) -> Self {
+        let kept = undone.kept.iter().map(|path| path_text(path.as_bytes())).collect();
+        Self { target, restored_count: undone.restored, removed_count: undone.removed, kept }
+    }
 }
 
 /// What has become of files that an apply was changing when it was cut off.
@@ -295,13 +307,11 @@ impl History {
             let target = self.target(number).unwrap_or_default();
             match recover(&self.journal(number), strangers) {
                 Ok(Recovered::Landed) => {}
-                Ok(Recovered::TakenBack(Undone { restored, removed })) => {
+                Ok(Recovered::TakenBack(undone)) => {
                     self.forget(number)?;
-                    put_back.push(PutBack { target, restored_count: restored, removed_count: removed });
+                    put_back.push(PutBack::of(target, undone));
                 }
                 Ok(Recovered::Absent | Recovered::Undone) => self.forget(number)?,
-                // A folder that is not there any more is nothing that could be half done.
-                Err(error) if error.kind() == ErrorKind::NotFound && !target.try_exists().unwrap_or(true) => {}
                 Err(error) if first.is_ok() => first = Err(cannot_put_right(label, &target, &error)),
                 Err(_) => {}
             }
@@ -345,8 +355,8 @@ pub(crate) fn put_right(dirs: &Dirs, id: &WorkspaceId, label: &str) -> Result<Ve
 /// Opens the history of a workspace that is about to be deleted and puts right what was cut off; `None` when there is none. Blocks.
 ///
 /// # Errors
-/// As [`put_right`]; when the deletion is forced, files that cannot be put right stay as they are.
-pub(crate) fn settle_for_delete(dirs: &Dirs, id: &WorkspaceId, label: &str, force: bool) -> Result<Option<(History, Vec<PutBack>)>> {
+/// As [`put_right`]; when the deletion is forced, files that cannot be put right stay as they are, and that is told.
+pub(crate) fn settle_for_delete(dirs: &Dirs, id: &WorkspaceId, label: &str, force: bool) -> Result<Option<(History, Vec<CutOffApply>)>> {
     if !History::exists(dirs, id) {
         return Ok(None);
     }
@@ -354,11 +364,11 @@ pub(crate) fn settle_for_delete(dirs: &Dirs, id: &WorkspaceId, label: &str, forc
     match history.recover(label, Strangers::Kept) {
         Ok(put_back) => {
             settled(dirs, id)?;
-            Ok(Some((history, put_back)))
+            Ok(Some((history, put_back.into_iter().map(CutOffApply::PutBack).collect())))
         }
         Err(error) if error.is_cut_off() && force => {
             settled(dirs, id)?;
-            Ok(Some((history, Vec::new())))
+            Ok(Some((history, vec![CutOffApply::Stuck(format!("files of the host stay half changed: {}", error.causes().join(": ")))])))
         }
         Err(error) => Err(error),
     }
@@ -383,7 +393,10 @@ fn settle(dirs: &Dirs, found: &CutOff) -> Result<Vec<CutOffApply>> {
         // Somebody is at it.
         Err(error) if error.kind() == ErrorKind::Conflict && !error.is_cut_off() => Ok(Vec::new()),
         Err(error) => {
-            found.set_stuck()?;
+            // A disk that is not mounted may be so again, and looking for it costs nothing.
+            if error.kind() != ErrorKind::NotFound {
+                found.set_stuck()?;
+            }
             Ok(vec![CutOffApply::Stuck(format!("{}; {}", error.causes().join(": "), error.hint()))])
         }
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use pyro_store::{Dirs, Scratch, WorkspaceId, WorkspaceRecord};
-use pyro_tree::{Difference, Given, GivenChange, LandingError, Plan, Receipt, Strangers, TreePath, Undone, VerdictKind, land, plan, undo};
+use pyro_tree::{Change, Difference, Given, GivenChange, LandingError, Plan, Receipt, Strangers, TreePath, VerdictKind, land, plan, undo};
 use serde_json::json;
 
 pub use self::history::{CutOffApply, PutBack};
@@ -128,11 +128,18 @@ impl Pyro {
             undone: true,
             written_count: undone.restored_count,
             removed_count: undone.removed_count,
-            files: Vec::new(),
+            files: undone.kept.into_iter().map(kept).collect(),
             hazards: Vec::new(),
             ignored_count: 0,
         })
     }
+}
+
+/// Tells of a file that an undo has left as somebody made it while the undo was on its way.
+fn kept(path: String) -> AppliedFile {
+    let reason = "was changed on the host meanwhile and stays as it is".to_owned();
+    let (change, verdict) = (Change::Modified.as_str().to_owned(), VerdictKind::Conflict.as_str().to_owned());
+    AppliedFile { path, change, verdict, reason: Some(reason) }
 }
 
 /// Tells whether a directory of the host may be changed.
@@ -157,9 +164,9 @@ fn undo_last(dirs: &Dirs, id: &WorkspaceId, label: &str, strangers: Strangers, a
     let target = history.target(newest).unwrap_or_default();
     let _alone = lock_target(&target, label)?;
     let _noted = history::announce(dirs, id)?;
-    let Undone { restored, removed } = undo(&history.journal(newest), strangers).map_err(|error| undo_error(label, error))?;
+    let undone = undo(&history.journal(newest), strangers).map_err(|error| undo_error(label, error))?;
     history.forget(newest)?;
-    Ok(PutBack { target, restored_count: restored, removed_count: removed })
+    Ok(PutBack::of(target, undone))
 }
 
 fn undo_error(label: &str, error: LandingError) -> Error {

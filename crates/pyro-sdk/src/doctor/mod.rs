@@ -67,7 +67,7 @@ impl Pyro {
 
     /// Returns the workspaces whose changes are half applied to files of the host and could not be rolled back.
     fn stuck(&self, registry: &pyro_store::Registry) -> Result<Vec<String>> {
-        let stuck = pyro_store::cut_off(self.dirs())?.into_iter().filter(|found| found.stuck);
+        let stuck = pyro_store::cut_off(self.dirs())?.into_iter();
         Ok(stuck.filter_map(|found| registry.workspace(&found.workspace).ok()).map(|record| record.display_name().to_owned()).collect())
     }
 
@@ -121,10 +121,11 @@ fn check_applied(stuck: &[String]) -> Check {
     const NAME: &str = "applied changes";
     let Some(first) = stuck.first() else { return checks::ok(NAME, "none is half done") };
     let detail = format!(
-        "an interrupted apply of {} could not be rolled back, because its files were changed since",
+        "an interrupted apply of {} could not be rolled back, and files of the host are half changed",
         stuck.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     );
-    let fix = format!("pyro workspace apply {first} --undo --force");
+    // Says what is in the way, or succeeds.
+    let fix = format!("pyro workspace apply {first} --undo");
     Check { name: NAME.to_owned(), status: CheckStatus::Warn, detail, fix: Some(fix) }
 }
 
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(check_applied(&[]).status, CheckStatus::Ok);
         let check = check_applied(&["api".to_owned(), "web".to_owned()]);
         assert!(check.status == CheckStatus::Warn && check.detail.contains("`api`, `web`"), "{}", check.detail);
-        assert_eq!(check.fix.as_deref(), Some("pyro workspace apply api --undo --force"));
+        assert_eq!(check.fix.as_deref(), Some("pyro workspace apply api --undo"));
     }
 
     #[test]

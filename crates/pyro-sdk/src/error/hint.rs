@@ -20,6 +20,10 @@ impl Error {
             Problem::Limit(error) if error.kind() == ErrorKind::InvalidArgument => {
                 Some(format!("give a number from {} to {}", error.minimum, error.maximum))
             }
+            Problem::CutOff { workspace, kind: ErrorKind::NotFound, .. } => Some(format!(
+                "put the folder back in its place, and the next command restores its files; if it is gone for good, forget it with \
+                 `pyro workspace delete {workspace} --force`"
+            )),
             Problem::CutOff { workspace, .. } => Some(format!(
                 "restore all files, over what changed since, with `pyro workspace apply {workspace} --undo --force`; copy what you want to keep of \
                  them first"

@@ -263,20 +263,24 @@ fn stage(target: &Beneath, place: &TreePath, step: &Step<'_>) -> Result<(), Land
 fn unchanged(target: &Beneath, step: &Step<'_>) -> Result<(), LandingError> {
     let changed = || LandingError::Changed { path: target.host_path(&step.path) };
     let old = step.old.as_ref().ok_or_else(changed)?;
-    let same = match old.kind {
-        // What a folder holds has been changed by this very landing.
+    if is_still(target, &step.path, old)? { Ok(()) } else { Err(changed()) }
+}
+
+/// Tells whether a path is still what it was when it was looked at, a file by everything but its content.
+pub(super) fn is_still(target: &Beneath, path: &TreePath, seen: &Shape) -> Result<bool, LandingError> {
+    Ok(match seen.kind {
+        // What a folder holds is changed by the landing itself.
         EntryKind::Directory | EntryKind::Link => {
-            let look = target.look(&step.path).map_err(host("read", target, &step.path))?;
-            matches!(look, Look::Found(found) if found.same_content(old))
+            let look = target.look(path).map_err(host("read", target, path))?;
+            matches!(look, Look::Found(found) if found.same_content(seen))
         }
         EntryKind::File => {
-            let status = target.status(&step.path).map_err(host("read", target, &step.path))?;
+            let status = target.status(path).map_err(host("read", target, path))?;
             status.is_some_and(|status| {
                 let nanoseconds = i64::try_from(status.st_mtime_nsec);
                 let size = u64::try_from(status.st_size);
-                (status.st_mtime, nanoseconds, size) == (old.mtime_seconds, Ok(old.mtime_nanoseconds), Ok(old.size_bytes))
+                (status.st_mtime, nanoseconds, size) == (seen.mtime_seconds, Ok(seen.mtime_nanoseconds), Ok(seen.size_bytes))
             })
         }
-    };
-    if same { Ok(()) } else { Err(changed()) }
+    })
 }

@@ -125,6 +125,8 @@ pub struct Undone {
     pub restored: u64,
     /// Entries taken away again.
     pub removed: u64,
+    /// Entries that somebody else has changed meanwhile, and that stay as they are.
+    pub kept: Vec<TreePath>,
 }
 
 /// What became of a landing that may have been interrupted.

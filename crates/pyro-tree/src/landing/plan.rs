@@ -198,7 +198,8 @@ impl<'a> Planner<'_, 'a> {
         let found = match self.target.look(path).map_err(host("read", self.target, path))? {
             Look::Found(found) => Some(found),
             Look::Absent => None,
-            Look::BehindFile if after.is_none() || self.makes_way(path) => None,
+            Look::BehindFile if after.is_none() => None,
+            Look::BehindFile | Look::BehindLink if self.makes_way(path)? => None,
             Look::BehindFile => return Ok(Judged::never("lies below something that is no folder on the host".to_owned())),
             Look::BehindLink => return Ok(Judged::never("lies behind a link of the host".to_owned())),
             Look::Other => return Ok(Judged::never("is a device, FIFO or socket on the host".to_owned())),
@@ -249,12 +250,26 @@ impl<'a> Planner<'_, 'a> {
         Ok(Judged::of(reason, step(Some(found), Some(new))))
     }
 
-    /// Returns whether what is no folder above `path` goes with this landing.
-    fn makes_way(&self, path: &TreePath) -> bool {
-        path.ancestors().any(|parent| {
-            let side = self.by_path.get(&parent).map(|difference| &difference.after);
-            side.is_some_and(|after| after.as_ref().is_none_or(|after| after.kind == EntryKind::Directory))
-        })
+    /// Returns whether what is no folder above `path` goes with this landing, or is what the landing puts in the place of all below it.
+    fn makes_way(&self, path: &TreePath) -> Result<bool, LandingError> {
+        // The outermost is in the way, whatever lies behind it.
+        for above in path.ancestors() {
+            match self.target.look(&above).map_err(host("read", self.target, &above))? {
+                Look::Found(found) if found.kind == EntryKind::Directory => {}
+                Look::Found(found) => {
+                    let Some(difference) = self.by_path.get(&above) else { return Ok(false) };
+                    let goes = difference.after.as_ref().is_none_or(|after| after.kind == EntryKind::Directory);
+                    let removes = self.by_path.get(path).is_some_and(|difference| difference.after.is_none());
+                    let is_there = || {
+                        let after = difference.after.as_ref().map(shape).transpose();
+                        after.map(|after| after.is_some_and(|after| found.same_content(&after))).map_err(host("read", self.target, &above))
+                    };
+                    return Ok(goes || removes && is_there()?);
+                }
+                Look::Absent | Look::BehindLink | Look::BehindFile | Look::Other => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Returns a name in a folder of the host that this landing does not remove.

@@ -1,14 +1,19 @@
 //! The way back: brings every path of a journal to what it was, however far the landing had come.
 //!
-//! Each path is looked at first. If one is neither what it was nor what it became, somebody else has changed it, and nothing is touched,
-//! unless the caller insists: what others made of it since is then lost.
+//! A path that is neither what it was nor what it became was changed by somebody else. An undo looks for such paths first and touches nothing
+//! if there are any. Once something has to be brought back, each path is looked at again right before it is touched, and what others have
+//! made of it stays, while everything else becomes what it was. Only a caller who insists overwrites it.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use super::{
     LandingError, PATHS_SHOWN, Recovered, Undone, host,
     journal::{Journal, JournalStep, State, copy_name},
-    land::{Checkpoint, Halt, checkpoint, journal_error},
+    land::{Checkpoint, Halt, checkpoint, is_still, journal_error},
     top,
 };
 use crate::{
@@ -20,7 +25,7 @@ use crate::{
 /// What becomes of a path that somebody else has changed since the landing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strangers {
-    /// Nothing at all is touched.
+    /// It stays; an undo that finds it before it begins touches nothing.
     Kept,
     /// It becomes what it was before the landing, too.
     Overwritten,
@@ -41,7 +46,7 @@ pub(super) fn undo_observed(folder: &Path, strangers: Strangers, crash: Checkpoi
     };
     let target = Beneath::open(&journal.target()).map_err(top("open", &journal.target()))?;
     if strangers == Strangers::Kept {
-        conflicts(&target, &journal, |step, look| is(look, step.new.as_ref()) || step.new.is_none() && is_folder(look, step.old.as_ref()))?;
+        conflicts(&target, &journal)?;
     }
     journal.enter(State::Undoing, folder).map_err(journal_error(folder))?;
     bring_back(&mut journal, folder, strangers, crash)
@@ -50,7 +55,7 @@ pub(super) fn undo_observed(folder: &Path, strangers: Strangers, crash: Checkpoi
 /// Puts right what a crash interrupted: a landing or an undo that did not come to its end is taken back to before the landing.
 ///
 /// # Errors
-/// A path was changed by somebody else in between and is to be kept; nothing is then touched.
+/// Something cannot be read or written; what is not yet brought back is by the next call.
 pub fn recover(journal: &Path, strangers: Strangers) -> Result<Recovered, LandingError> {
     settle(recover_observed(journal, strangers, &mut || ControlFlow::Continue(())), journal)
 }
@@ -92,7 +97,16 @@ fn is_folder(look: &Look, shape: Option<&Shape>) -> bool {
     matches!((look, shape), (Look::Found(found), Some(shape)) if found.kind == EntryKind::Directory && shape.kind == EntryKind::Directory)
 }
 
-fn conflicts(target: &Beneath, journal: &Journal, fits: impl Fn(&JournalStep, &Look) -> bool) -> Result<(), LandingError> {
+/// Looks for what others have changed since the landing.
+fn conflicts(target: &Beneath, journal: &Journal) -> Result<(), LandingError> {
+    // What the landing put in the place of a folder is in the way of all that was in it.
+    let in_the_way = |step: &&JournalStep| step.new.as_ref().is_some_and(|new| new.kind != EntryKind::Directory);
+    let in_the_way: HashSet<&TreePath> = journal.steps.iter().filter(in_the_way).map(|step| &step.path).collect();
+    let fits = |step: &JournalStep, look: &Look| {
+        is(look, step.new.as_ref())
+            || step.new.is_none() && is_folder(look, step.old.as_ref())
+            || step.new.is_none() && matches!(look, Look::BehindLink) && step.path.ancestors().any(|above| in_the_way.contains(&above))
+    };
     let mut paths = Vec::new();
     for step in &journal.steps {
         let look = target.look(&step.path).map_err(host("read", target, &step.path))?;
@@ -105,54 +119,86 @@ fn conflicts(target: &Beneath, journal: &Journal, fits: impl Fn(&JournalStep, &L
     if count == 0 { Ok(()) } else { Err(LandingError::Conflicts { count, paths }) }
 }
 
-/// Brings every path back to its old shape; it may be called again after being interrupted anywhere.
-pub(super) fn bring_back(journal: &mut Journal, folder: &Path, strangers: Strangers, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
-    let target_path = journal.target();
-    let target = Beneath::open(&target_path).map_err(top("open", &target_path))?;
-    if strangers == Strangers::Kept {
-        conflicts(&target, journal, |step, look| {
-            // Where the kind changes, the old one goes before the new one comes. Below a folder that is still to come, nothing is.
-            let between = matches!(look, Look::Absent | Look::BehindFile);
-            is(look, step.old.as_ref()) || is(look, step.new.as_ref()) || between
-        })?;
+/// What is on its way back.
+struct WayBack<'a> {
+    target: &'a Beneath,
+    journal: &'a Journal,
+    strangers: Strangers,
+    undone: Undone,
+    kept: BTreeSet<TreePath>,
+}
+
+impl WayBack<'_> {
+    /// Leaves a path as somebody else has made it. One that is to be overwritten and cannot be is an error.
+    fn keep(&mut self, step: &JournalStep) -> Result<(), LandingError> {
+        if self.strangers == Strangers::Overwritten {
+            return Err(LandingError::Changed { path: self.target.host_path(&step.path) });
+        }
+        self.kept.insert(step.path.clone());
+        Ok(())
     }
-    checkpoint(crash)?;
-    remove_stage(&target, &journal.stage)?;
-    checkpoint(crash)?;
-    target.make_folder(&journal.stage, 0o700).map_err(host("make", &target, &journal.stage))?;
-    let copies = Beneath::open(folder).map_err(|error| journal_error(folder)(error.into()))?;
-    let mut undone = Undone::default();
-    for step in journal.steps.iter().rev() {
-        let Look::Found(found) = target.look(&step.path).map_err(host("read", &target, &step.path))? else { continue };
-        if step.old.as_ref().is_some_and(|old| old.kind == found.kind) {
-            continue;
+
+    /// Tells whether something else than the landing made what was found. What is being brought back is looked at until the moment it is
+    /// touched, for that may be long after the first look.
+    fn is_strange(&self, step: &JournalStep, found: &Shape, ours: &[Option<&Shape>]) -> Result<bool, LandingError> {
+        if self.strangers == Strangers::Overwritten {
+            return Ok(false);
+        }
+        let look = Look::Found(found.clone());
+        Ok(!ours.iter().any(|shape| is(&look, *shape)) || !is_still(self.target, &step.path, found)?)
+    }
+
+    /// Removes what the landing put where there was nothing, or something of another kind.
+    fn clear(&mut self, crash: Checkpoint<'_>) -> Result<(), Halt> {
+        let target = self.target;
+        for step in self.journal.steps.iter().rev() {
+            let Look::Found(found) = target.look(&step.path).map_err(host("read", target, &step.path))? else { continue };
+            if step.old.as_ref().is_some_and(|old| old.kind == found.kind) {
+                continue;
+            }
+            checkpoint(crash)?;
+            if self.is_strange(step, &found, &[step.new.as_ref()])? {
+                self.keep(step)?;
+                continue;
+            }
+            let failed = host("remove", target, &step.path);
+            let gone = match found.kind {
+                EntryKind::Directory => target.remove_folder(&step.path).map_err(failed)?,
+                EntryKind::File | EntryKind::Link => target.remove(&step.path).map(|()| true).map_err(failed)?,
+            };
+            if gone {
+                self.undone.removed += 1;
+            } else if step.old.is_some() {
+                // Somebody has put something into the folder.
+                self.keep(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings one path back.
+    fn bring(&mut self, position: usize, step: &JournalStep, copies: &Beneath, folder: &Path, crash: Checkpoint<'_>) -> Result<(), Halt> {
+        let (target, stage) = (self.target, &self.journal.stage);
+        let Some(old) = &step.old else { return Ok(()) };
+        let look = target.look(&step.path).map_err(host("read", target, &step.path))?;
+        match &look {
+            Look::Found(found) if found.same(old) && same_time(found, old) => return Ok(()),
+            Look::Found(found) if found.kind == old.kind => {
+                if self.is_strange(step, found, &[step.old.as_ref(), step.new.as_ref()])? {
+                    return Ok(self.keep(step)?);
+                }
+            }
+            Look::Absent => {}
+            Look::Found(_) | Look::BehindFile | Look::BehindLink | Look::Other => return Ok(self.keep(step)?),
         }
         checkpoint(crash)?;
-        let failed = host("remove", &target, &step.path);
-        let gone = match found.kind {
-            EntryKind::Directory => target.remove_folder(&step.path).map_err(failed)?,
-            EntryKind::File | EntryKind::Link => target.remove(&step.path).map(|()| true).map_err(failed)?,
-        };
-        if gone {
-            undone.removed += 1;
-        } else if step.old.is_some() {
-            return Err(LandingError::Changed { path: target.host_path(&step.path) }.into());
-        }
-    }
-    for (position, step) in journal.steps.iter().enumerate() {
-        let Some(old) = &step.old else { continue };
-        let look = target.look(&step.path).map_err(host("read", &target, &step.path))?;
-        if matches!(&look, Look::Found(found) if found.same(old) && same_time(found, old)) {
-            continue;
-        }
-        checkpoint(crash)?;
-        let place = staged(&journal.stage, position);
-        let failed = || host("bring back", &target, &step.path);
+        let place = staged(stage, position);
+        let failed = || host("bring back", target, &step.path);
         match old.kind {
             EntryKind::Directory if is_folder(&look, Some(old)) => target.set_folder_mode(&step.path, old.mode).map_err(failed())?,
             EntryKind::Directory => {
                 target.make_folder(&step.path, old.mode).map_err(failed())?;
-                give_back(&target, &step.path, old).map_err(failed())?;
+                give_back(target, &step.path, old).map_err(failed())?;
             }
             EntryKind::Link => target.make_link(&place, old.link_target.as_deref().unwrap_or_default()).map_err(failed())?,
             EntryKind::File => {
@@ -161,13 +207,48 @@ pub(super) fn bring_back(journal: &mut Journal, folder: &Path, strangers: Strang
             }
         }
         if old.kind != EntryKind::Directory {
-            give_back(&target, &place, old).map_err(failed())?;
+            give_back(target, &place, old).map_err(failed())?;
             target.set_mtime(&place, old.mtime_seconds, old.mtime_nanoseconds).map_err(failed())?;
             checkpoint(crash)?;
-            target.rename(&place, &step.path).map_err(failed())?;
+            let moved = match (&look, self.strangers) {
+                (_, Strangers::Overwritten) => target.rename(&place, &step.path).map(|()| true),
+                (Look::Found(found), Strangers::Kept) => {
+                    if is_still(target, &step.path, found)? {
+                        target.rename(&place, &step.path).map(|()| true)
+                    } else {
+                        Ok(false)
+                    }
+                }
+                (_, Strangers::Kept) => match target.rename_new(&place, &step.path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+                    moved => moved.map(|()| true),
+                },
+            };
+            if !moved.map_err(failed())? {
+                return Ok(self.keep(step)?);
+            }
         }
-        undone.restored += 1;
+        self.undone.restored += 1;
+        Ok(())
     }
+}
+
+/// Brings every path back to its old shape; it may be called again after being interrupted anywhere.
+pub(super) fn bring_back(journal: &mut Journal, folder: &Path, strangers: Strangers, crash: Checkpoint<'_>) -> Result<Undone, Halt> {
+    let target_path = journal.target();
+    let target = Beneath::open(&target_path).map_err(top("open", &target_path))?;
+    checkpoint(crash)?;
+    remove_stage(&target, &journal.stage)?;
+    checkpoint(crash)?;
+    target.make_folder(&journal.stage, 0o700).map_err(host("make", &target, &journal.stage))?;
+    let copies = Beneath::open(folder).map_err(|error| journal_error(folder)(error.into()))?;
+    let mut way = WayBack { target: &target, journal, strangers, undone: Undone::default(), kept: BTreeSet::new() };
+    way.clear(crash)?;
+    for (position, step) in way.journal.steps.iter().enumerate() {
+        way.bring(position, step, &copies, folder, crash)?;
+    }
+    let WayBack { mut undone, kept, .. } = way;
+    undone.kept = kept.into_iter().collect();
     checkpoint(crash)?;
     remove_stage(&target, &journal.stage)?;
     times(&target, journal)?;
@@ -199,7 +280,9 @@ fn times(target: &Beneath, journal: &Journal) -> Result<(), LandingError> {
         }
     }
     for step in &journal.steps {
-        if let Some(old @ Shape { kind: EntryKind::Directory, .. }) = &step.old {
+        if let Some(old @ Shape { kind: EntryKind::Directory, .. }) = &step.old
+            && is_folder(&target.look(&step.path).map_err(host("read", target, &step.path))?, Some(old))
+        {
             target.set_mtime(&step.path, old.mtime_seconds, old.mtime_nanoseconds).map_err(host("set the time of", target, &step.path))?;
         }
     }

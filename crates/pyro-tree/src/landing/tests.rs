@@ -275,6 +275,134 @@ fn undo_that_insists_brings_everything_back_over_what_was_changed_since() {
     assert_eq!(picture(&target), before);
 }
 
+/// Breaks off, or does something, at one of the moments before a change.
+fn at(moment: usize, mut act: impl FnMut() -> ControlFlow<()>) -> impl FnMut() -> ControlFlow<()> {
+    let mut left = moment;
+    move || {
+        let now = left == 0;
+        left = left.wrapping_sub(1);
+        if now { act() } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A folder that becomes a link, a link that becomes a folder, files of all fates.
+fn kinds() -> (tempfile::TempDir, Vec<Difference>) {
+    let folder = folder();
+    let target = folder.path().join("target");
+    for name in ["d/a", "d/b", "e/keep", "gone", "sub/x"] {
+        put(&target, name, "old", 0o644);
+    }
+    symlink("sub", target.join("l")).unwrap();
+    let old = || file("old", 0o644);
+    let differences = vec![
+        difference("d", FOLDER, link("e")),
+        difference("d/a", old(), None),
+        difference("d/b", old(), None),
+        difference("e/keep", old(), file("new", 0o644)),
+        difference("gone", old(), None),
+        difference("l", link("sub"), FOLDER),
+        difference("l/x", None, file("new", 0o644)),
+        difference("n", None, FOLDER),
+        difference("n/m", None, file("new", 0o644)),
+    ];
+    (folder, differences)
+}
+
+#[test]
+fn folders_become_links_and_links_folders_and_both_come_back() {
+    for stop_at in 0.. {
+        let (folder, differences) = kinds();
+        let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
+        let before = picture(&target);
+        let planned = thought(&target, &differences);
+        assert!(planned.files.iter().all(|file| file.verdict == VerdictKind::Clean), "{:?}", planned.files);
+        let landed = land_observed(&planned, &journal, false, &|| true, &mut at(stop_at, || ControlFlow::Break(()))).is_ok();
+        if landed {
+            assert_eq!(fs::read_link(target.join("d")).unwrap(), Path::new("e"));
+            assert_eq!(fs::read_to_string(target.join("l/x")).unwrap(), "new");
+            assert_eq!(fs::read_to_string(target.join("sub/x")).unwrap(), "old");
+            // What is there already is no conflict, also behind the new link.
+            assert!(thought(&target, &differences).files.iter().all(|file| file.verdict == VerdictKind::AlreadyThere));
+            undo(&journal, Strangers::Kept).unwrap();
+        } else {
+            assert!(matches!(recover(&journal, Strangers::Kept).unwrap(), Recovered::TakenBack(undone) if undone.kept.is_empty()));
+        }
+        assert_eq!(picture(&target), before, "crash at {stop_at}");
+        if landed {
+            break;
+        }
+    }
+}
+
+#[test]
+fn nothing_lands_behind_a_link_that_stays() {
+    let (folder, mut differences) = kinds();
+    let target = folder.path().join("target");
+    // The workspace made a folder below another one, which is a link here.
+    differences.retain(|difference| difference.path.as_bytes().starts_with(b"l/"));
+    differences.push(difference("l/y", None, FOLDER));
+    differences.push(difference("l/y/z", None, file("new", 0o644)));
+    let planned = thought(&target, &differences);
+    assert!(planned.files.iter().all(|file| file.verdict == VerdictKind::Conflict && !file.forceable), "{:?}", planned.files);
+}
+
+/// What somebody saves at any moment of a landing, of its way back and of an undo is there afterwards, and all else is old or new.
+#[test]
+fn what_somebody_saves_at_any_moment_stays() {
+    let edits = ["e/keep", "n/m", "d/a", "gone", "l/x"];
+    for edit in edits {
+        for undoing in [false, true] {
+            for moment in 0.. {
+                let (folder, differences) = kinds();
+                let (target, journal) = (folder.path().join("target"), folder.path().join("journal"));
+                let before = contents(&target);
+                let place = target.join(edit);
+                let mut edited = false;
+                let mut past = true;
+                let mut save = at(moment, || {
+                    past = false;
+                    // An editor writes to what is there, and nothing is written through the link.
+                    if fs::symlink_metadata(&place).is_ok() && !place.parent().unwrap().is_symlink() {
+                        fs::write(&place, "by hand, and longer").unwrap();
+                        edited = true;
+                    }
+                    ControlFlow::Continue(())
+                });
+                let planned = thought(&target, &differences);
+                let kept = if undoing {
+                    land(planned, &journal, false, &|| true).unwrap();
+                    let Ok(undone) = restore::undo_observed(&journal, Strangers::Kept, &mut save) else { panic!("{edit} {moment}") };
+                    undone.kept
+                } else {
+                    match land_observed(&planned, &journal, false, &|| true, &mut save) {
+                        Ok(_) => Vec::new(),
+                        Err(_) => vec![path(edit)],
+                    }
+                };
+                drop(save);
+                let mut now = contents(&target);
+                if edited {
+                    let hand = now.iter().position(|(_, _, text)| text == "by hand, and longer");
+                    let hand = hand.unwrap_or_else(|| panic!("{edit} at {moment}, undoing: {undoing}: {now:?}"));
+                    assert_eq!(now.remove(hand).0, edit);
+                    if undoing {
+                        assert!(kept.contains(&path(edit)) || before.iter().any(|(name, ..)| name == edit), "{kept:?}");
+                    }
+                }
+                let differs = |name: &str| edited && (name == edit || edit.starts_with(&format!("{name}/")));
+                let rest = |all: &[(String, u32, String)]| -> Vec<_> { all.iter().filter(|(name, ..)| !differs(name)).cloned().collect() };
+                if undoing || !kept.is_empty() {
+                    assert_eq!(rest(&now), rest(&before), "{edit} at {moment}, undoing: {undoing}");
+                }
+                assert!(!now.iter().any(|(name, ..)| name.contains(".pyro")), "{now:?}");
+                if past {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_landing_that_is_called_off_at_any_moment_is_all_or_nothing_and_says_which() {
     let (mut called_off, mut landed) = (0, false);

@@ -89,6 +89,16 @@ impl<'a> Between<'a> {
         if is_header_line(line, next) {
             return Err((at, SyntaxProblem::Orphan));
         }
+        // `git log` writes messages behind blanks, and they may show patches.
+        if !self.begins_commit && landmarks::is_hidden_header(lines, at) {
+            return Err((at, SyntaxProblem::Indented));
+        }
+        if let Some(name) = landmarks::cut_off_index(lines, at) {
+            return Err((at, SyntaxProblem::ContentMissing(printable_cut(name, SHOWN_MAX_BYTES))));
+        }
+        if let Some(name) = landmarks::lone_command(lines, at) {
+            self.left_out.add(name, "is named by the comparison without a change: it is empty, or the patch was cut off");
+        }
         if begins_commit(lines, at) {
             (self.begins_commit, self.encoding_seen) = (true, false);
             self.over();

@@ -102,6 +102,34 @@ fn is_index(lines: &[&[u8]], at: usize) -> bool {
     begins(lines, at, "Index: ") && begins(lines, at + 1, "====")
 }
 
+/// Returns whether `lines[at]` is the header of a file or a hunk, but for blanks or quotation marks in front of it.
+pub(super) fn is_hidden_header(lines: &[&[u8]], at: usize) -> bool {
+    let bare = |at: usize| {
+        let line: &[u8] = lines.get(at).copied().unwrap_or_default();
+        let text = line.trim_ascii_start();
+        let text = text.strip_prefix(b">").or_else(|| text.strip_prefix(b"|")).unwrap_or(text).trim_ascii_start();
+        (text.len() < line.len()).then_some(text)
+    };
+    let begins = |at: usize, prefix: &str| bare(at).is_some_and(|text| text.starts_with(prefix.as_bytes()));
+    begins(at, "diff --git ") || begins(at, "--- ") && begins(at + 1, "+++ ") || begins(at, "@@ -")
+}
+
+/// Returns the file whose changes `Index: ` announces at `lines[at]`, if the patch ends there.
+pub(super) fn cut_off_index<'a>(lines: &[&'a [u8]], at: usize) -> Option<&'a [u8]> {
+    let name = lines[at].strip_prefix(b"Index: ")?;
+    let mut rest = lines[at + 1..].iter().skip_while(|line| line.starts_with(b"===="));
+    rest.all(|line| line.trim_ascii().is_empty()).then_some(name)
+}
+
+/// Returns the file that the command of a comparison names at `lines[at]`, if nothing about it follows.
+pub(super) fn lone_command<'a>(lines: &[&'a [u8]], at: usize) -> Option<&'a [u8]> {
+    let next = at + 1;
+    let lone = lines.get(next).is_none_or(|line| line.is_empty()) || begins(lines, next, "diff -");
+    // Git's own has lines below it, and is read elsewhere.
+    let name = lines[at].rsplit(|byte| *byte == b' ').next().filter(|name| !name.is_empty())?;
+    (lone && is_command(lines, at)).then_some(name)
+}
+
 /// Returns the fence of a line that begins or ends a block of code: three or more of its characters.
 pub(super) fn fence(line: &[u8]) -> Option<&[u8]> {
     let first = *line.first().filter(|first| matches!(first, b'`' | b'~'))?;

@@ -198,19 +198,30 @@ impl Printer {
     }
 }
 
+/// Most files named that were left as they are.
+const KEPT_NAMED: usize = 10;
+
 /// Says that files of the user's were put back.
 pub(crate) fn put_back(cut_off: &CutOffApply) -> Option<String> {
     let put_back = match cut_off {
         CutOffApply::PutBack(put_back) => put_back,
         CutOffApply::Stuck(why) => return Some(why.clone()),
     };
+    let kept = match put_back.kept.as_slice() {
+        [] => String::new(),
+        kept => {
+            let named = kept.iter().take(KEPT_NAMED).map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+            let more = if kept.len() > KEPT_NAMED { format!(" and {} more", kept.len() - KEPT_NAMED) } else { String::new() };
+            format!("; left as they are, since they were changed after that: {named}{more}")
+        }
+    };
     let files = match put_back.restored_count + put_back.removed_count {
         // It was cut off before its first change.
-        0 => return None,
+        0 if kept.is_empty() => return None,
         1 => "1 file".to_owned(),
         count => format!("{count} files"),
     };
-    Some(format!("restored {files} in `{}` that an interrupted apply had changed", put_back.target.display()))
+    Some(format!("restored {files} in `{}` that an interrupted apply had changed{kept}", put_back.target.display()))
 }
 
 /// Prints a line on standard error. When that is closed there is nobody to tell.

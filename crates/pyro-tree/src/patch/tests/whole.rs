@@ -111,6 +111,31 @@ fn a_context_line_that_lost_its_blank_is_not_taken_for_the_end_of_a_patch() {
 }
 
 #[test]
+fn sections_that_cannot_be_read_are_not_passed_over() {
+    let good = format!("{HEADER}@@ -1,2 +1,2 @@\n-alpha = 1\n+alpha = 10\n beta = 2\n");
+    let other = "--- a/w\n+++ b/w\n@@ -1 +1 @@\n-w\n+W\n";
+    for mark in ["  ", "    ", "\t", "> ", "| "] {
+        for header in ["", "diff --git a/w b/w\n"] {
+            let hidden: String = format!("{header}{other}").lines().map(|line| format!("{mark}{line}\n")).collect();
+            for patch in [format!("{hidden}{good}"), format!("{good}{hidden}"), format!("1. First:\n{good}\n2. Then:\n{hidden}")] {
+                assert!(apply(&patch, &[V[0], ("w", "w\n")]).is_err(), "{patch}");
+            }
+        }
+    }
+    for end in ["Index: w\n", "Index: w\n=====\n", "Index: w\n=====\n\n"] {
+        refused(&format!("{good}{end}"), V, 7, "content");
+    }
+    // A message of `git log` may show a patch.
+    let message = "commit 0123456789012345678901234567890123456789\nAuthor: T\n\n    As in\n        @@ -1 +1 @@\n\n";
+    assert!(apply(&format!("{message}diff --git a/v.py b/v.py\n{good}"), V).is_ok());
+    // An empty new file has no more than a command in what `diff -ruN` prints. It is told, not passed over.
+    for command in ["diff -ruN x/w y/w\n", "diff -r 123456789abc w\n"] {
+        let patch = parse(format!("{good}{command}").as_bytes()).expect("a patch");
+        assert_eq!(patch.left_out.count, 1, "{command}");
+    }
+}
+
+#[test]
 fn garbled_hunk_headers_are_refused() {
     for header in ["@@ -5 +5", "@@ -5,1 +5,x @@", "@@ 5,1 +5,1 @@", "@@ 5 @@", "@@ -5 5 @@", "@@-5 +5 @@", "@@ +5 -5 @@", "@@x"] {
         refused(
