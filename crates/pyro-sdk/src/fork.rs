@@ -187,10 +187,10 @@ impl Workspace {
         };
         let checkpoint = origin.resume.as_ref().map(|resume| resume.checkpoint.clone());
         let (carried, parent) = (origin.carried.clone(), self.id().clone());
-        let turn = self.pyro().first_turn(&new.id, "fork").await?;
-        let registered = self
+        let id = new.id.clone();
+        let (turn, (tenure, record)) = self
             .pyro()
-            .store(move |pyro, registry| {
+            .register_in_turn(&id, "fork", move |pyro, registry| {
                 let tenure = registry.insert_workspace(&new)?;
                 registry.carry(&new.id, &carried)?;
                 if let Some(checkpoint) = checkpoint {
@@ -200,15 +200,8 @@ impl Workspace {
                 crate::apply::copy(pyro.dirs(), &parent, &new.id)?;
                 Ok((tenure, registry.workspace(&new.id)?))
             })
-            .await;
-        match registered {
-            Ok((tenure, record)) => Ok(Unplaced { workspace: Self::new(self.pyro().clone(), &record), tenure, turn }),
-            Err(error) => {
-                // A row that was made has no machine: with the turn given back, it is a remnant.
-                turn.end()?;
-                Err(error)
-            }
-        }
+            .await?;
+        Ok(Unplaced { workspace: Self::new(self.pyro().clone(), &record), tenure, turn })
     }
 
     async fn place_fork(self, tenure: &Tenure, origin: Origin, observer: &Observer) -> Result<()> {

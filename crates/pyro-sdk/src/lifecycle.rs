@@ -105,10 +105,9 @@ impl Pyro {
             forked_from: None,
         };
         let observer_of_seed = observer.clone();
-        // Before anybody can know of it: a workspace in the making that nobody has a turn at is a dead client's.
-        let turn = self.first_turn(&new.id, "create").await?;
-        let registered = self
-            .store(move |pyro, registry| {
+        let id = new.id.clone();
+        let (turn, (tenure, record)) = self
+            .register_in_turn(&id, "create", move |pyro, registry| {
                 pyro.reap_with(registry, Reap::WhenDue)?;
                 let tenure = registry.insert_workspace(&new)?;
                 if let Some(mut seeded) = seeded {
@@ -127,14 +126,7 @@ impl Pyro {
                 }
                 Ok((tenure, registry.workspace(&new.id)?))
             })
-            .await;
-        let (tenure, record) = match registered {
-            Ok(registered) => registered,
-            Err(error) => {
-                turn.end()?;
-                return Err(error);
-            }
-        };
+            .await?;
         let workspace = Workspace::new(self.clone(), &record);
         let placed = async {
             let values = workspace.gather_secrets(&record, said).await?;

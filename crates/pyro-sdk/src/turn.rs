@@ -11,7 +11,7 @@ use std::{
 };
 
 use pyro_proto::error::ErrorKind;
-use pyro_store::{Dirs, FileLock, WorkspaceId};
+use pyro_store::{Dirs, FileLock, Registry, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -149,10 +149,29 @@ impl Workspace {
 }
 
 impl Pyro {
-    /// Takes the first turn at a workspace that is about to be registered.
-    pub(crate) async fn first_turn(&self, id: &WorkspaceId, operation: &'static str) -> Result<Turn> {
-        let (dirs, id) = (self.dirs().clone(), id.clone());
-        blocking(move || Turn::first(&dirs, &id, operation)).await
+    /// Takes the first turn at a workspace and registers it: before anybody can know of it, for a workspace in the making that nobody has a
+    /// turn at is a dead client's. Both in one go, since each trip to a blocking thread is a tenth of a millisecond of every create.
+    ///
+    /// # Errors
+    /// As `register`; nothing of the turn is left then. A row that was made has no machine, and without a turn it is a remnant.
+    pub(crate) async fn register_in_turn<T: Send + 'static>(
+        &self,
+        id: &WorkspaceId,
+        operation: &'static str,
+        register: impl FnOnce(&Self, &mut Registry) -> Result<T> + Send + 'static,
+    ) -> Result<(Turn, T)> {
+        let id = id.clone();
+        self.store(move |pyro, registry| {
+            let turn = Turn::first(pyro.dirs(), &id, operation)?;
+            match register(pyro, registry) {
+                Ok(registered) => Ok((turn, registered)),
+                Err(error) => {
+                    turn.end()?;
+                    Err(error)
+                }
+            }
+        })
+        .await
     }
 }
 
