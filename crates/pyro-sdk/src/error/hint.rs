@@ -227,7 +227,7 @@ impl Error {
                 Some("see what is there with `pyro workspace file list WORKSPACE`".to_owned())
             }
             Problem::Files { kind: ErrorKind::PermissionDenied, .. } | Problem::LinkOutside { .. } => Some(
-                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- …`".to_owned(),
+                "links that lead out of `/workspace` are not followed; a command follows them: `pyro workspace exec WORKSPACE -- cat PATH`".to_owned(),
             ),
             Problem::Seed { kind: ErrorKind::NotFound, .. } | Problem::Source { kind: ErrorKind::NotFound, .. } => {
                 Some("check the path: it is one of this host, a folder or an archive".to_owned())
