@@ -69,14 +69,15 @@ fn five_hundred_mixed_calls_with_cancellations_leave_only_what_was_asked_for() {
                     }
                     let (tool, arguments) = call(&mut numbers, worker);
                     let id = client.send_call(tool, arguments);
-                    if numbers.below(8) == 0 {
-                        let moment = Duration::from_millis(numbers.below(300));
-                        if client.answer_within(id, moment).is_none() {
+                    let answer = if numbers.below(8) == 0 {
+                        let Some(answer) = client.answer_within(id, Duration::from_millis(numbers.below(300))) else {
                             client.cancel(id);
-                        }
-                        continue;
-                    }
-                    let answer = client.answer(id);
+                            continue;
+                        };
+                        answer
+                    } else {
+                        client.answer(id)
+                    };
                     let result = &answer["result"];
                     let refused = result["isError"] == true;
                     assert!(result.is_object() && refused == result["structuredContent"].get("error").is_some(), "{tool}: {answer}");
