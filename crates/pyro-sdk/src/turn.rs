@@ -130,13 +130,13 @@ impl Workspace {
                 return Err(Problem::Interrupted { outcome: "nothing was changed" }.into());
             }
             let now = Instant::now();
-            if now >= begun + patience {
-                let cause = Cause::new(format!("{} has been changing it for {} s", self.holder().await, patience.as_secs()));
-                return Err(Error::workspace(operation, self.label(), ErrorKind::WrongState, cause).about(self.label()));
-            }
             if now >= tell_at {
                 tell_at = now + TELL_EVERY;
                 observer.notify(Progress::Waiting { what: format!("{} to finish with workspace `{}`", self.holder().await, self.label()) });
+            }
+            if now >= begun + patience {
+                let cause = Cause::new(format!("{} has been changing it for {} s", self.holder().await, patience.as_secs()));
+                return Err(Error::workspace(operation, self.label(), ErrorKind::WrongState, cause).about(self.label()));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -192,7 +192,7 @@ mod tests {
         let own = std::process::id();
         assert_eq!(error.causes(), [format!("another client (process {own}, `reset`) has been changing it for 1 s")]);
         let what = format!("another client (process {own}, `reset`) to finish with workspace `api`");
-        assert_eq!(heard.recv().unwrap(), Progress::Waiting { what });
+        assert_eq!(heard.try_recv().unwrap(), Progress::Waiting { what });
         drop(turn);
         workspace.turn("start", Duration::ZERO, &Observer::none()).await.unwrap();
     }
