@@ -160,9 +160,12 @@ impl History {
         (destination.format == FORMAT).then_some(destination.target)
     }
 
-    /// Remembers where an apply goes, before it begins; returns its number.
+    /// Remembers where an apply goes, before it begins; returns its number. The journal's folder comes first: what is written down of an apply
+    /// counts only together with it, so one that is cut off here is forgotten by [`Self::recover`].
     pub(super) fn begin(&self, target: &Path) -> Result<u64> {
         let number = self.next();
+        let journal = self.journal(number);
+        std::fs::create_dir(&journal).map_err(|error| Error::io("make the folder", &journal, error))?;
         let destination = serde_json::to_vec(&Destination { format: FORMAT, target: target.to_owned() }).expect("plain fields serialise");
         write_atomically(&self.path(number, ".json"), &destination)?;
         Ok(number)
@@ -276,17 +279,17 @@ impl History {
         Ok(Some(Noted { history, number }))
     }
 
-    /// Forgets an apply that was undone, or that never changed anything.
+    /// Forgets an apply that was undone, or that never changed anything. The journal goes last: with it gone, nobody would look whether what
+    /// is written down of the apply still holds.
     pub(super) fn forget(&self, number: u64) -> Result<()> {
-        let journal = self.journal(number);
-        match std::fs::remove_dir_all(&journal) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &journal, error)),
-            Ok(()) | Err(_) => {}
-        }
         for extension in [".given", ".ignores", ".landed", ".json"] {
             pyro_store::remove_if_present(&self.path(number, extension))?;
         }
-        Ok(())
+        let journal = self.journal(number);
+        match std::fs::remove_dir_all(&journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &journal, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Removes files that were cut off while they were written. Nobody else writes here.
@@ -469,12 +472,31 @@ mod tests {
         put_right(&dirs, &id, "w").unwrap();
         let history = History::open(&dirs, &id, OPERATION, "w").unwrap();
         let number = history.begin(home.path()).unwrap();
-        std::fs::create_dir(history.journal(number)).unwrap();
         std::fs::write(history.journal(number).join("journal.json"), "{").unwrap();
         drop(history);
         let error = put_right(&dirs, &id, "w").unwrap_err();
         let named = format!("an apply to `{}` was cut off halfway", home.path().display());
         assert!(error.causes().iter().any(|cause| cause.starts_with(&named)), "{:?}", error.causes());
+    }
+
+    #[test]
+    fn an_apply_that_was_cut_off_while_it_was_written_down_or_forgotten_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let (dirs, id) = (Dirs::under(home.path()), WorkspaceId::random());
+        let history = History::open(&dirs, &id, OPERATION, "w").unwrap();
+        let change = || GivenChange { root: None, entries: std::collections::BTreeMap::new() };
+        // It ended after what it would leave was written down, and before it had a journal.
+        let number = history.begin(home.path()).unwrap();
+        history.applied(number, home.path(), change()).unwrap();
+        assert_eq!(history.recover("w", Strangers::Kept).unwrap(), []);
+        assert_eq!(history.events().unwrap(), []);
+        // A journal that cannot be removed stands for an end right before that.
+        let number = history.begin(home.path()).unwrap();
+        history.applied(number, home.path(), change()).unwrap();
+        std::fs::remove_dir(history.journal(number)).unwrap();
+        std::fs::write(history.journal(number), "").unwrap();
+        assert!(history.forget(number).is_err());
+        assert_eq!(history.events().unwrap(), []);
     }
 
     #[test]
